@@ -1,0 +1,52 @@
+"""Everything batchfuse refuses, as one family.
+
+- BatchfuseError: one line that names the file, the values and the remedy
+  - RecipeError: the recipe, the profile or the call is wrong (exit code 2)
+    - WeightsError: the weights file can't be used
+  - SceneError: this scene can't be fused, the others can (exit code 1)
+    - SourceError: a source file can't be read, or its pixels can't be used
+    - GridError: the sources of a scene can't be brought onto one grid
+    - StoreError: the store of this scene was made by something else, or is damaged
+
+Any other exception is a bug, and keeps its traceback.
+"""
+
+from __future__ import annotations
+
+__all__ = [
+    "BatchfuseError",
+    "GridError",
+    "RecipeError",
+    "SceneError",
+    "SourceError",
+    "StoreError",
+    "WeightsError",
+]
+
+
+class BatchfuseError(Exception):
+    """Something a user can mend; its text is one line with the remedy."""
+
+
+class RecipeError(BatchfuseError):
+    """The recipe, the profile or the call is wrong: nothing was started."""
+
+
+class WeightsError(RecipeError):
+    """The weights can't be loaded, or don't belong to this method."""
+
+
+class SceneError(BatchfuseError):
+    """One scene can't be fused; the others go on."""
+
+
+class SourceError(SceneError):
+    """A source file can't be opened or read, or can't serve as an image."""
+
+
+class GridError(SceneError):
+    """The sources of a scene can't be brought onto one grid."""
+
+
+class StoreError(SceneError):
+    """What lies at the output's place was made by something else."""
