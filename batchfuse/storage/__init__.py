@@ -1,0 +1,1 @@
+"""Bytes out: the stores of fused images. The only door to Zarr."""

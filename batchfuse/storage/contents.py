@@ -1,0 +1,68 @@
+"""What a store holds and how it was made, for ``batchfuse info``."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from pyproj import CRS
+
+from batchfuse.geometry.tiling import Tiling
+from batchfuse.storage.store import Store
+
+__all__ = ["described", "lines"]
+
+
+def described(path: Path) -> dict[str, Any]:
+    """The store at ``path`` as JSON can hold it; StoreError where there is none."""
+    store = Store.open(path)
+    tiling = Tiling(store.grid.shape, store.tile_size, halo=0)
+    return {
+        "path": str(path),
+        "complete": store.complete,
+        "tiles": len(tiling),
+        "tiles_written": len(tiling) - len(store.unwritten(tiling)),
+        "bytes": sum(file.stat().st_size for file in path.rglob("*") if file.is_file()),
+        "shape": list(store.grid.shape),
+        "bands": list(store.bands),
+        "dtype": store.dtype,
+        "nodata": None if math.isnan(store.fill) else store.fill,
+        "tile_size": store.tile_size,
+        "crs": _crs_name(store.grid.crs),
+        "transform": list(store.grid.affine)[:6],
+        "bounds": list(store.grid.bounds),
+        **store.record,
+    }
+
+
+def lines(contents: Mapping[str, Any]) -> Iterator[str]:
+    """The description for people, line by line."""
+    rows, columns = contents["shape"]
+    state = "complete" if contents["complete"] else "not complete: run its recipe again to continue"
+    yield f"{contents['path']}: {state}"
+    megabytes = contents["bytes"] / 1e6
+    yield f"  {contents['tiles_written']} of {contents['tiles']} tiles, {megabytes:.1f} MB on disk"
+    nodata = "NaN" if contents["nodata"] is None else f"{contents['nodata']:g}"
+    bands = ", ".join(contents["bands"])
+    yield f"  {columns} x {rows} pixels, {contents['dtype']}, nodata {nodata}, bands {bands}"
+    dx, _, left, _, dy, top = contents["transform"]
+    crs = contents["crs"] or "no CRS"
+    yield f"  {crs}, pixels {abs(dx):g} x {abs(dy):g}, corner {left:.10g}, {top:.10g}"
+    for source in contents.get("sources", ()):
+        names = " + ".join(file["name"] for file in source["files"])
+        low, high = source["scaling"]["low"], source["scaling"]["high"]
+        yield f"  {source['role']}: {names}, {low:.6g} to {high:.6g} shown to the network as 0 to 1"
+    fusion = contents.get("recipe", {}).get("fusion", {})
+    weights = contents.get("weights")
+    made = f", weights {weights['name']} ({weights['sha256'][:12]}…)" if weights else ""
+    yield f"  {fusion.get('method')}, strategy {fusion.get('strategy')}{made}, {contents.get('precision')}"
+
+
+def _crs_name(wkt: str | None) -> str | None:
+    if wkt is None:
+        return None
+    crs = CRS.from_wkt(wkt)
+    authority = crs.to_authority()
+    return ":".join(authority) if authority else crs.name
