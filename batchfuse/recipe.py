@@ -1,0 +1,312 @@
+"""What the user wants, as frozen models."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, Field, ValidationInfo, field_validator
+from pydantic.json_schema import SkipJsonSchema
+
+from batchfuse.errors import RecipeError
+from batchfuse.profile import Profile, profile_schema
+from batchfuse.recipe_file import read_document, shown
+from batchfuse.recipe_mistakes import nearest, unknown_key, wrong
+from batchfuse.recipe_values import (
+    Bands,
+    Crs,
+    Factor,
+    FileValue,
+    Interval,
+    Number,
+    Paths,
+    PathText,
+    PercentInterval,
+    Settings,
+    SettingsFile,
+    Strategy,
+    Text,
+    built,
+    not_built,
+)
+
+__all__ = [
+    "Export",
+    "Fusion",
+    "Output",
+    "Profile",
+    "Recipe",
+    "SourceSettings",
+    "TargetGrid",
+    "Tiles",
+    "differences",
+    "profile_schema",
+    "recipe_schema",
+]
+
+
+def _as_source(value: Any) -> Any:
+    return {"path": value} if isinstance(value, str | list | tuple) else value
+
+
+def _as_export(value: Any) -> Any:
+    return {"to": value} if isinstance(value, str) else value
+
+
+class SourceSettings(Settings):
+    """One input of a scene: where its files are, and what its numbers mean."""
+
+    path: Paths = ()
+    """One file, or one file a band, in order; relative to the recipe's folder. {name} is a wildcard within
+    one path segment, * and ** may stand beside it; {{ and }} are braces."""
+    bands: Bands | None = None
+    """The bands to use, counted from 1; three mean colour. Default: all but alpha."""
+    range: Interval | None = None
+    """The physical values that map to 0 and 1. Default: 0 and 255 for 8-bit files, else the scene's minimum
+    and 99.5th percentile."""
+    percentiles: PercentInterval | None = None
+    """In place of range: the percentiles of the scene's values that map to 0 and 1."""
+    scale: Factor | None = None
+    """Physical value = file value * scale + offset; overrides the file's own scale."""
+    offset: Number | None = None
+    """Overrides the file's own offset."""
+    nodata: FileValue | None = None
+    """The file value that means "no data"; overrides the file's own. NaN is always invalid."""
+    crs: Crs | None = None
+    """The coordinate reference system, such as EPSG:32632; overrides the file's own."""
+    volume: Annotated[int | None, not_built(None, now="rasters, without it")] = None
+    """Of a 4-D NIfTI file: which volume. Default: each of them."""
+    labels: Annotated[bool, not_built(False, now="false")] = False
+    """Whether it is an integer map, resampled by nearest."""
+
+    @field_validator("percentiles")
+    @classmethod
+    def _one_scaling(cls, percentiles: Any, info: ValidationInfo) -> Any:
+        if percentiles is not None and info.data.get("range") is not None:
+            raise wrong("given beside range: keep one of the two")
+        return percentiles
+
+
+class TargetGrid(Settings):
+    """The grid that the sources of a scene are brought onto."""
+
+    resampling: Literal["nearest", "bilinear", "cubic", "average"] = "bilinear"
+    """How the other sources come onto the reference's grid."""
+    extent: Annotated[Literal["reference", "intersection", "union"], built("reference")] = "reference"
+    """Which part of the world the output covers."""
+    mismatch: Literal["align", "error"] = "align"
+    """align: resample what is not on the reference's grid; error: refuse it."""
+    crs: Annotated[Text | None, not_built(None, now="the reference's grid")] = None
+    """The CRS of an explicit target grid, in place of the reference's."""
+    resolution: Annotated[tuple[Number, ...] | None, not_built(None, now="the reference's grid")] = None
+    """The pixel size of an explicit target grid, in units of its CRS."""
+    bounds: Annotated[tuple[Number, ...] | None, not_built(None, now="the reference's grid")] = None
+    """Left, bottom, right, top of an explicit target grid."""
+
+
+class Fusion(Settings):
+    """How the sources become one image."""
+
+    method: Text = "res2netfuse"
+    """A registered method, or an entry point's name; `batchfuse methods` lists them."""
+    weights: Text = "res2netfuse"
+    """A shipped name, or a .safetensors file relative to the recipe's folder."""
+    strategy: Strategy = "l1"
+    """How features are merged: l1, mean, average; or a mapping of one name to its parameters."""
+    color: Annotated[Literal["luma", "bands"], built("luma")] = "luma"
+    """luma: fuse the luminance and keep the reference's chroma; bands: each band of the reference with the
+    others' luminance."""
+    plane: Annotated[Literal["axial", "coronal", "sagittal", "triplanar"], built("axial")] = "axial"
+    """Of volumes: the plane of the slices that are fused."""
+
+    @property
+    def strategy_name(self) -> str:
+        """The strategy without its parameters."""
+        return self.strategy if isinstance(self.strategy, str) else next(iter(self.strategy))
+
+    @property
+    def strategy_parameters(self) -> dict[str, Any]:
+        """The strategy's parameters, if any."""
+        return {} if isinstance(self.strategy, str) else dict(self.strategy[self.strategy_name])
+
+
+class Tiles(Settings):
+    """How a scene is cut into units of work."""
+
+    size: Annotated[int, Field(strict=True, ge=16, le=8192)] = 1024
+    """Pixels along the edge of the core a task writes: the chunk it owns."""
+
+
+class Export(Settings):
+    """A file made from a store when it is complete."""
+
+    to: Literal["cog", "nifti", "png"]
+    """The format."""
+    dtype: Literal["float32", "float16", "uint8", "uint16", "int16"] | None = None
+    """The type of its values. Default: the store's."""
+    stretch: Literal["none", "minmax", "percentiles"] = "none"
+    """How values are stretched to the type's range."""
+
+
+class Output(Settings):
+    """Where the fused images go, and what they hold."""
+
+    path: PathText = "fused"
+    """The folder of the stores, one a scene: fused/<scene>.zarr. Relative to the recipe's folder."""
+    dtype: Literal["float32", "float16", "uint8", "uint16", "int16"] = "float32"
+    """The type of the stored values."""
+    units: Literal["reference", "unit"] = "reference"
+    """reference: back in the reference's own range; unit: 0..1."""
+    zarr_format: Annotated[Literal["auto", 2, 3], built("auto", 2)] = "auto"
+    """auto: 2 for rasters, which opens in every GDAL in use."""
+    shard: Annotated[int | None, not_built(None, now="null")] = None
+    """Of format 3: the edge of a chunk inside a shard of tiles.size."""
+    pyramid: Annotated[Literal["auto", True, False], built("auto", False)] = "auto"
+    """Whether reduced levels are stored. auto: volumes yes, rasters no."""
+    also: Annotated[
+        tuple[Annotated[Export, BeforeValidator(_as_export, json_schema_input_type=str | Export)], ...],
+        not_built([], (), None, now="[]"),
+        BeforeValidator(lambda value: value or ()),
+    ] = ()
+    """What is exported beside a complete store: cog, nifti, png."""
+
+
+Source = Annotated[
+    SourceSettings, BeforeValidator(_as_source, json_schema_input_type=str | list[str] | SourceSettings)
+]
+
+
+class Recipe(SettingsFile):
+    """What to fuse, how, and where to put it. Everything has a default but the inputs."""
+
+    inputs: Mapping[str, Source]
+    """Two or more sources, named by role, such as thermal and optical: a path, or a mapping of settings."""
+    manifest: PathText | None = Field(default=None, validate_default=True)
+    """A CSV file in place of wildcards: columns `scene` and one a role, several files joined by ;, relative
+    to the manifest."""
+    reference: Text | None = None
+    """The role whose grid, units and colour the output has. Default: the finest grid; of equals a colour
+    source, else the last."""
+    grid: TargetGrid = TargetGrid()
+    """The grid that the sources of a scene are brought onto."""
+    validity: Literal["any", "all"] = "any"
+    """any: valid where at least one source is; all: only where every source is."""
+    scaling: Annotated[Literal["scene", "campaign"], built("scene")] = "scene"
+    """scene: one range a role and scene; campaign: one range a role for all scenes."""
+    fusion: Fusion = Fusion()
+    """How the sources become one image."""
+    tiles: Tiles = Tiles()
+    """How a scene is cut into units of work."""
+    output: Output = Output()
+    """Where the fused images go, and what they hold."""
+    on_error: Literal["skip", "fail"] = "skip"
+    """skip: go on with the other scenes; fail: stop at the first."""
+    folder: SkipJsonSchema[Path] = Field(default=Path(), exclude=True)
+    """The folder that relative paths start from: the recipe's own. Not a key of the file."""
+
+    @classmethod
+    def load(cls, path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
+        """Read a recipe, with each ``key.path=value`` of ``overrides`` set.
+
+        Raises RecipeError with a line for each mistake: file and line, key path, what was found, what is
+        allowed and what was probably meant.
+        """
+        path = Path(path)
+        document = read_document(path).with_overrides(overrides)
+        if "folder" in document.data:
+            raise RecipeError(unknown_key(("folder",), document.data["folder"], cls, document))
+        return cls.model_validate({**document.data, "folder": path.parent}, context=document)
+
+    @field_validator("inputs")
+    @classmethod
+    def _roles_have_names(cls, inputs: Mapping[str, SourceSettings]) -> Mapping[str, SourceSettings]:
+        for role in inputs:
+            if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_-]{0,63}", role) or role == "scene":
+                raise wrong(
+                    "a role is named by letters, digits, _ and -, beginning with a letter, and not scene",
+                    below=(role,),
+                )
+        if len(inputs) < 2:
+            raise wrong(f"found {len(inputs)} of the two or more sources to fuse: name each by its role")
+        return inputs
+
+    @field_validator("manifest")
+    @classmethod
+    def _either_manifest_or_paths(cls, manifest: str | None, info: ValidationInfo) -> str | None:
+        for role, source in info.data.get("inputs", {}).items():
+            if manifest is None and not source.path:
+                raise wrong("has no path: give it one, or give the recipe a manifest", key=("inputs", role))
+            if manifest is not None and source.path:
+                raise wrong("has a path beside the manifest: keep one", key=("inputs", role))
+        return manifest
+
+    @field_validator("reference")
+    @classmethod
+    def _reference_is_a_role(cls, reference: str | None, info: ValidationInfo) -> str | None:
+        roles = list(info.data.get("inputs", {}))
+        if reference is not None and roles and reference not in roles:
+            meant = nearest(reference, roles)
+            guess = f'; did you mean "{meant}"?' if meant else ";"
+            raise wrong(f"found {shown(reference)}, which is no role{guess} allowed: {', '.join(roles)}")
+        return reference
+
+    @property
+    def patterns(self) -> dict[str, tuple[str, ...]]:
+        """The paths of each role as written: files, or patterns with wildcards; none with a manifest."""
+        return {role: source.path for role, source in self.inputs.items()}
+
+    @property
+    def output_folder(self) -> Path:
+        """Where the stores go."""
+        return self.located(self.output.path)
+
+    def located(self, path: str) -> Path:
+        """Where a path of this recipe leads, from the recipe's folder."""
+        return self.folder / os.path.expanduser(path)  # noqa: PTH111 (never raises)
+
+    def identity(self) -> dict[str, Any]:
+        """The part that decides the pixels and the layout of one store: no paths, no weights' name."""
+        resolved = self.resolved()
+        kept = ("reference", "grid", "validity", "scaling", "fusion", "tiles")
+        identity = {"roles": list(self.inputs), **{key: resolved[key] for key in ("inputs", *kept)}}
+        for source in identity["inputs"].values():
+            del source["path"]
+        del identity["fusion"]["weights"]
+        output = resolved["output"]
+        identity["output"] = {key: output[key] for key in ("dtype", "units", "zarr_format", "shard")}
+        if output["zarr_format"] == "auto":
+            identity["output"]["zarr_format"] = 2  # what auto means for rasters
+        return identity
+
+
+def recipe_schema() -> dict[str, Any]:
+    """The JSON Schema of a recipe; every key has its description."""
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **Recipe.model_json_schema()}
+
+
+def differences(stored: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[str]:
+    """How two identities differ, a line a key: ``fusion.strategy: l1 in the store, mean in the recipe``."""
+    old, new = _flat(stored), _flat(wanted)
+    return [
+        f"{key}: {_told(old, key)} in the store, {_told(new, key)} in the recipe"
+        for key in dict.fromkeys((*old, *new))
+        if old.get(key) != new.get(key)
+    ]
+
+
+def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in values.items():
+        if isinstance(value, Mapping):
+            flat |= _flat(value, f"{prefix}{key}.")
+        else:
+            flat[f"{prefix}{key}"] = list(value) if isinstance(value, tuple) else value
+    return flat
+
+
+def _told(values: Mapping[str, Any], key: str) -> str:
+    value = values.get(key)
+    return "nothing" if value is None else shown(value, quoted=False)
