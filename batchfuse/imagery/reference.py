@@ -1,0 +1,78 @@
+"""Which source gives the fused image its grid, and that grid."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import Any
+
+from batchfuse.errors import GridError
+from batchfuse.geometry.grid import ControlPoints, Grid
+from batchfuse.imagery.scene import Source
+
+__all__ = ["reference_grid", "reference_of"]
+
+SAME_SIZE = 1.01  # pixels that differ by less count as equally fine
+
+
+def reference_of(sources: Sequence[Source], role: str | None) -> int:
+    """Index of the reference: the role asked for, else the finest grid.
+
+    Of equally fine grids a colour source's, else the last.
+    """
+    if role is not None:
+        return [source.role for source in sources].index(role)
+    sizes = [_pixel_size(source) for source in sources]
+    finest = min(sizes)
+    if math.isinf(finest):
+        raise GridError(
+            f"{sources[0].name} and its partners have only ground control points: warp one with gdalwarp"
+        )
+    equals = [i for i, size in enumerate(sizes) if size <= finest * SAME_SIZE]
+    colour = [i for i in equals if sources[i].is_colour]
+    return (colour or equals)[-1]
+
+
+def reference_grid(source: Source) -> tuple[Grid, str | None]:
+    """The grid of the fused image, and a sentence where it is not the file's own."""
+    place = source.place
+    if isinstance(place, ControlPoints):
+        raise GridError(
+            f"{source.name} has only ground control points and can't be the reference: "
+            "name another with `reference:`, or warp it with gdalwarp"
+        )
+    if place.is_axis_aligned:
+        return place, None
+    grid = place.north_up()
+    rows, columns = grid.shape
+    return grid, (
+        f"{source.name} is rotated or sheared: the fused image has the north-up grid around it "
+        f"({columns}x{rows} pixels of {grid.spacing_yx[1]:g} x {grid.spacing_yx[0]:g})"
+    )
+
+
+def _pixel_size(source: Source) -> float:
+    """Edge of a pixel in metres on the ground (in the grid's own units without a CRS)."""
+    place = source.place
+    if isinstance(place, ControlPoints):
+        return math.inf
+    dy, dx = place.spacing_yx
+    if place.crs is None:
+        return math.sqrt(dy * dx)
+    rows, columns = place.shape
+    steps = ((0.0, 0.0), (1.0, 0.0), (0.0, 1.0))
+    points = [place.affine @ (columns / 2 + c, rows / 2 + r) for c, r in steps]
+    geographic, geod = _to_geographic(place.crs)
+    lons, lats = geographic.transform(*zip(*points, strict=True))
+    if not all(map(math.isfinite, (*lons, *lats))):
+        return math.sqrt(dy * dx)
+    along = [geod.inv(lons[0], lats[0], lons[i], lats[i])[2] for i in (1, 2)]
+    return math.sqrt(along[0] * along[1])
+
+
+@lru_cache(maxsize=64)
+def _to_geographic(crs: str) -> tuple[Any, Any]:
+    from pyproj import CRS, Geod, Transformer
+
+    return Transformer.from_crs(CRS.from_wkt(crs), CRS.from_epsg(4326), always_xy=True), Geod(ellps="WGS84")

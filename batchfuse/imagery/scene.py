@@ -1,0 +1,97 @@
+"""Sources and scenes: what is known of the files before a pixel is read."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from batchfuse.geometry.grid import ControlPoints, Grid
+
+__all__ = ["Band", "Scene", "Source", "SourceFile"]
+
+
+@dataclass(frozen=True, slots=True)
+class SourceFile:
+    """One file of a source, with what tells it from another file of the same name."""
+
+    path: Path
+    """Where it lies."""
+    size: int
+    """Bytes, sidecar files (.msk, .aux.xml) included."""
+    checksum: str
+    """SHA-256 over the first and last 64 KiB of the file and of its sidecars."""
+    stamp: int
+    """Time of the last change in ns: tells a kept handle of an older file; never stored."""
+
+    def identity(self) -> dict[str, Any]:
+        """What a store remembers of the file: nothing that depends on where or when."""
+        return {"name": self.path.name, "size": self.size, "checksum": self.checksum}
+
+
+@dataclass(frozen=True, slots=True)
+class Band:
+    """One band of a source."""
+
+    file: int
+    """Which of the source's files holds it."""
+    number: int
+    """1-based, as GDAL counts."""
+    name: str
+    """Its description or colour, for the band coordinate of a store."""
+    scale: float
+    """Physical value = file value · scale + offset."""
+    offset: float
+    """See ``scale``."""
+    nodata: float | None
+    """The file value that says invalid; NaN and infinities always do."""
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """One input image: one band, or three that mean colour."""
+
+    role: str
+    """What it is in the recipe: thermal, optical, …"""
+    files: tuple[SourceFile, ...]
+    """One file, or one a band."""
+    place: Grid | ControlPoints
+    """Where its pixels lie."""
+    dtype: str
+    """NumPy name of the type of the file values."""
+    bands: tuple[Band, ...]
+    """One or three; a palette of colours counts as three, one of grays as one."""
+    masks: tuple[tuple[int, int], ...] = ()
+    """(file, band) of each mask GDAL keeps beside the pixels: internal, .msk or alpha."""
+    palette: tuple[tuple[int, int, int, int], ...] = ()
+    """Red, green, blue, alpha of each file value, where the file has a colour table."""
+    block: tuple[int, int] = (256, 256)
+    """Rows and columns of the file's own blocks: reads that follow them decode each once."""
+    bits: int = 0
+    """Bits a pixel where fewer than the type has (NBITS), else 0."""
+    units: str | None = None
+    """Physical unit, where the file names one."""
+
+    @property
+    def is_colour(self) -> bool:
+        """Whether the source has red, green and blue."""
+        return len(self.bands) == 3
+
+    @property
+    def name(self) -> str:
+        """Its files' names, as errors quote them."""
+        return " + ".join(str(file.path) for file in self.files)
+
+
+@dataclass(frozen=True, slots=True)
+class Scene:
+    """Two or more sources that are fused into one image."""
+
+    name: str
+    """Names the store."""
+    sources: tuple[Source, ...]
+    """In the recipe's order."""
+    reference: int
+    """Which source gives the grid, the units and the colour."""
+    grid: Grid
+    """The grid the fused image has: the reference's, turned north-up where that is rotated."""

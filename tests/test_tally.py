@@ -1,0 +1,70 @@
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as arrays
+
+from batchfuse.imagery.tally import Tally, key_of, refined, tallied, value_of
+
+FLOATS = st.floats(width=32, allow_nan=False, allow_infinity=False)
+
+
+@given(st.lists(FLOATS, min_size=2, max_size=50))
+def test_keys_sort_as_the_floats_do_and_lead_back_to_them(values: list[float]) -> None:
+    floats = np.array(values, np.float32) + np.float32(0)
+    keys = key_of(floats)
+    assert (np.sort(floats) == floats[np.argsort(keys, kind="stable")]).all()
+    assert [value_of(int(key)) for key in keys] == floats.tolist()
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "int8", "uint16", "int16"])
+def test_counting_small_integers_is_exact(dtype: str) -> None:
+    rng = np.random.default_rng(1)
+    info = np.iinfo(dtype)
+    values = rng.integers(info.min, info.max, (70, 90), dtype=dtype, endpoint=True)
+    valid = rng.random(values.shape) > 0.2
+    tally = tallied(values, valid)
+    keys, counts = np.unique(values[valid], return_counts=True)
+    assert tally.keys.tolist() == keys.tolist()
+    assert tally.counts.tolist() == counts.tolist()
+    assert (tally.low, tally.high) == (keys[0], keys[-1])
+    assert tally.pixels == values.size
+
+
+@given(
+    arrays.arrays(np.float32, (40,), elements=FLOATS),
+    st.lists(st.integers(0, 40), min_size=2, max_size=2),
+)
+def test_a_tally_of_parts_merges_to_the_tally_of_the_whole(values: Any, cuts: list[int]) -> None:
+    valid = np.ones(values.shape, bool)
+    a, b = sorted(cuts)
+    parts = [tallied(values[s], valid[s]) for s in (slice(0, a), slice(a, b), slice(b, None))]
+    whole = tallied(values, valid)
+    for order in ((0, 1, 2), (2, 0, 1)):
+        merged = Tally.merged(parts[i] for i in order)
+        assert merged.keys.tolist() == whole.keys.tolist()
+        assert merged.counts.tolist() == whole.counts.tolist()
+        assert (merged.low, merged.high) == (whole.low, whole.high)
+        assert (merged.at_low, merged.at_high) == (whole.at_low, whole.at_high)
+
+
+def test_the_second_pass_unfolds_a_bin_to_its_exact_values() -> None:
+    values = np.random.default_rng(2).normal(300, 0.01, 5000).astype(np.float32)
+    valid = np.ones(values.shape, bool)
+    upper = tallied(values, valid).key_at(2500)
+    inner = refined(values, valid, [upper])[upper]
+    found = [value_of((upper << 16) | int(lower)) for lower in inner.keys]
+    within = np.unique(values[(key_of(values) >> 16) == upper])
+    assert found == within.tolist()
+
+
+def test_a_lone_huge_value_does_not_spoil_the_tally() -> None:
+    values = np.append(np.linspace(0, 1, 1000), 3e38)
+    tally = tallied(values, np.ones(values.shape, bool))
+    assert tally.high == pytest.approx(3e38)
+    assert tally.valid == 1001
+    assert tally.keys.size > 100
