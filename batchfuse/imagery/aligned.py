@@ -1,0 +1,107 @@
+"""Sources as they look on the reference grid: scaled, resampled, with validity."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from batchfuse.imagery.align import Alignment, align
+from batchfuse.imagery.resample import resampled
+from numpy.typing import NDArray
+
+from batchfuse.errors import GridError
+from batchfuse.geometry.grid import Grid
+from batchfuse.geometry.window import Window
+from batchfuse.imagery.geotiff import read_pixels
+from batchfuse.imagery.scaling import Scaling, scaled
+from batchfuse.imagery.scene import Source
+from batchfuse.imagery.tally import Tally, refined, tallied
+
+__all__ = ["AlignedSource", "counted_windows", "filled", "refine_window", "tally_window"]
+
+COUNTED = 4_000_000  # pixels a statistics task reads
+
+
+@dataclass(frozen=True)
+class AlignedSource:
+    """A source with its place on the reference grid and its range."""
+
+    source: Source
+    """The files."""
+    alignment: Alignment
+    """Where each pixel of the reference grid lies in them."""
+    scaling: Scaling
+    """Physical values to 0..1."""
+    resampling: str
+    """nearest, bilinear, cubic or average."""
+
+    @classmethod
+    def of(cls, source: Source, grid: Grid, scaling: Scaling, resampling: str) -> AlignedSource:
+        """The source on this grid; raises GridError where it can't be brought there."""
+        return cls(
+            source, align(grid, source.place, names=("the reference", source.name)), scaling, resampling
+        )
+
+    def read(self, window: Window) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+        """Scaled values (bands, y, x), 0 and above, and validity (y, x) of a window of the reference grid."""
+        if self.alignment.identical:
+            values, valid = self._read(window)
+        else:
+            values, valid = resampled(self.alignment, window, self._read, self.resampling)
+        # the network's features can't be negative, and cubic resampling undershoots
+        np.maximum(values, 0, out=values)
+        values[:, ~valid] = 0
+        return values, valid
+
+    def _read(self, window: Window) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+        pixels, valid = read_pixels(self.source, window)
+        return scaled(self.source, self.scaling, pixels), valid
+
+
+def counted_windows(source: Source, grid: Grid) -> Iterator[Window]:
+    """The source's own pixels within the scene, each once, in windows that follow the file's blocks."""
+    window = align(grid, source.place, names=("the reference", source.name)).source_window()
+    if window is None:
+        raise GridError(f"{source.name} does not touch the reference grid: the two show different places")
+    rows, columns = source.block
+    height = max(1, min(window.shape[0], COUNTED // window.shape[1]) // rows) * rows
+    width = window.shape[1]
+    if height == rows and rows * width > 2 * COUNTED:  # tall blocks of a wide raster
+        width = max(1, COUNTED // rows // columns) * columns
+    for top in _cuts(window.start[0], window.stop[0], height):
+        for left in _cuts(window.start[1], window.stop[1], width):
+            yield Window((top[0], left[0]), (top[1], left[1]))
+
+
+def tally_window(source: Source, window: Window) -> list[Tally]:
+    """The tally of each band in a window of the source's own pixels."""
+    pixels, valid = read_pixels(source, window)
+    return [tallied(band, valid) for band in pixels]
+
+
+def refine_window(source: Source, window: Window, bins: list[set[int]]) -> list[dict[int, Tally]]:
+    """The second pass over a window: each band's wanted bins."""
+    pixels, valid = read_pixels(source, window)
+    return [refined(band, valid, wanted) for band, wanted in zip(pixels, bins, strict=True)]
+
+
+def _cuts(start: int, stop: int, step: int) -> Iterator[tuple[int, int]]:
+    """Consecutive ranges that end at multiples of ``step``."""
+    while start < stop:
+        end = min(stop, (start // step + 1) * step)
+        yield start, end
+        start = end
+
+
+def filled(luminances: NDArray[np.float32], valid: NDArray[np.bool_]) -> NDArray[np.float32]:
+    """Luminances (k, y, x) whose invalid pixels are the mean of the other sources' valid ones there.
+
+    0 where no source is valid. A constant instead would leave an edge that the network smears over
+    the 12 pixels beside it.
+    """
+    if valid.all():
+        return luminances
+    many = valid.sum(0)
+    mean = np.where(valid, luminances, 0).sum(0, dtype=np.float32) / np.maximum(many, 1)
+    return np.where(valid, luminances, mean.astype(np.float32))
