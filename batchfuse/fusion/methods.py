@@ -1,0 +1,152 @@
+"""The registry of fusion methods: plain data, so that a plan needs no torch."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from importlib.metadata import EntryPoint, entry_points
+from types import MappingProxyType
+
+from batchfuse.errors import RecipeError
+from batchfuse.fusion.layers import ENCODER_RADIUS, RADIUS
+
+__all__ = ["ENTRY_POINTS", "Method", "Strategy", "all_methods", "method", "register"]
+
+ENTRY_POINTS = "batchfuse.methods"
+"""Group of entry points under which other packages offer a ``Method``."""
+
+
+@dataclass(frozen=True, slots=True)
+class Strategy:
+    """One way to merge the features of the sources."""
+
+    name: str
+    """As the recipe writes it."""
+    halo: int
+    """Pixels a tile reads beyond its core so that tiled equals whole."""
+    survey_halo: int | None
+    """The same for the survey pass, or None where nothing is asked of the whole scene."""
+    summary: str
+    """One line for people."""
+
+    def __post_init__(self) -> None:
+        if self.halo < 0 or (self.survey_halo or 0) < 0:
+            raise ValueError(f"the halo of strategy {self.name!r} is negative")
+
+
+@dataclass(frozen=True, slots=True)
+class Method:
+    """A way to fuse images: where its class lives, and what a plan has to know of it."""
+
+    name: str
+    """As the recipe writes it."""
+    fuser: str
+    """Where its fuser is, ``module:Class``; loaded only when something is fused."""
+    strategies: Mapping[str, Strategy]
+    """By name; the first is the default."""
+    default_weights: str
+    """Name of the weights used where the recipe names none."""
+    summary: str = ""
+    """One line for people."""
+    planned: frozenset[str] = field(default=frozenset())
+    """Strategies that are documented but not built yet."""
+
+    def __post_init__(self) -> None:
+        if not self.strategies or ":" not in self.fuser:
+            raise ValueError(f"method {self.name!r} needs a strategy and a fuser as module:Class")
+        object.__setattr__(self, "strategies", MappingProxyType(dict(self.strategies)))
+
+    def __reduce__(self) -> tuple[type[Method], tuple[object, ...]]:
+        # a read-only view can't be pickled, and plans travel to workers
+        fields = (self.name, self.fuser, dict(self.strategies), self.default_weights, self.summary)
+        return Method, (*fields, self.planned)
+
+    def strategy(self, name: str) -> Strategy:
+        """The strategy of this name.
+
+        Raises:
+            RecipeError: there is none; the line names what exists.
+        """
+        if name in self.strategies:
+            return self.strategies[name]
+        if name in self.planned:
+            exist = ", ".join(self.strategies)
+            raise RecipeError(
+                f"strategy {name!r} of method {self.name!r} is not built yet: use one of {exist}"
+            )
+        raise RecipeError(f"method {self.name!r} has no strategy {name!r}: {_nearest(name, self.strategies)}")
+
+
+def _by_name(*strategies: Strategy) -> dict[str, Strategy]:
+    return {strategy.name: strategy for strategy in strategies}
+
+
+_REGISTERED: dict[str, Method] = {}
+
+
+def register(method: Method) -> None:
+    """Adds a method, or replaces the one of the same name."""
+    _REGISTERED[method.name] = method
+
+
+register(
+    Method(
+        name="res2netfuse",
+        fuser="batchfuse.fusion.windowed:Res2NetFuser",
+        strategies=_by_name(
+            Strategy("l1", RADIUS, None, "features weighted by their l1 norm at each pixel (equations 8, 9)"),
+            Strategy(
+                "mean",
+                RADIUS,
+                ENCODER_RADIUS,
+                "features weighted by a softmax of their channel mean, normalised over the whole scene",
+            ),
+            Strategy("average", RADIUS, None, "the plain average of the features"),
+        ),
+        default_weights="res2netfuse",
+        summary="encoder, Res2Net block and decoder trained on one photograph (arXiv 2112.14540)",
+        planned=frozenset({"detail"}),
+    )
+)
+
+
+def method(name: str) -> Method:
+    """The method of this name: a registered one, else that of an entry point.
+
+    Raises:
+        RecipeError: there is none; the line names the nearest.
+    """
+    if name in _REGISTERED:
+        return _REGISTERED[name]
+    offered = {point.name: point for point in entry_points(group=ENTRY_POINTS)}
+    if name in offered:
+        return _loaded(offered[name])
+    raise RecipeError(f"there is no fusion method {name!r}: {_nearest(name, [*_REGISTERED, *offered])}")
+
+
+def all_methods() -> tuple[Method, ...]:
+    """Every method that can be named in a recipe, registered ones first."""
+    offered = [p for p in entry_points(group=ENTRY_POINTS) if p.name not in _REGISTERED]
+    return (*_REGISTERED.values(), *(_loaded(point) for point in offered))
+
+
+def _loaded(point: EntryPoint) -> Method:
+    try:
+        found = point.load()
+    except Exception as error:  # another package's code may fail in any way
+        raise RecipeError(
+            f"the fusion method {point.name!r} of {point.value} does not load: {error}"
+        ) from error
+    if not isinstance(found, Method):
+        raise RecipeError(
+            f"the entry point {point.name!r} ({point.value}) gives a {type(found).__name__}, not a "
+            "batchfuse.fusion.methods.Method: tell its authors"
+        )
+    return found
+
+
+def _nearest(name: str, known: Iterable[str]) -> str:
+    names = sorted(known)
+    close = difflib.get_close_matches(str(name), names, n=1)
+    return (f"did you mean {close[0]!r}? " if close else "") + f"There is {', '.join(names)}"
