@@ -1,0 +1,5 @@
+"""``python -m batchfuse``."""
+
+from batchfuse.cli import main
+
+main()

@@ -1,0 +1,41 @@
+"""What tells the making of a store from what is asked now."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+from batchfuse.recipe import differences
+
+__all__ = ["changes"]
+
+
+def changes(stored: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[str]:
+    """What tells the store's making from what is asked now; nothing if it may be continued."""
+    changed = differences(stored.get("identity", {}), wanted["identity"])
+    for key, name in (("reference", "reference"), ("precision", "precision")):
+        if stored.get(key) != wanted[key]:
+            changed.append(f"{name}: {stored.get(key)} in the store, {wanted[key]} now")
+    if stored.get("weights") != wanted["weights"]:
+        changed.append(
+            f"weights: {_weights(stored.get('weights'))} in the store, {_weights(wanted['weights'])} now"
+        )
+    return changed + list(_changed_files(stored.get("sources", []), wanted["sources"]))
+
+
+def _weights(weights: Mapping[str, Any] | None) -> str:
+    return f"{weights['name']} ({weights['sha256'][:12]}…)" if weights else "none"
+
+
+def _changed_files(stored: Iterable[Mapping[str, Any]], wanted: Iterable[Mapping[str, Any]]) -> Iterator[str]:
+    before = {source["role"]: source["files"] for source in stored}
+    for source in wanted:
+        role, files = source["role"], source["files"]
+        if role not in before or before[role] == files:
+            continue
+        names = [file["name"] for file in before[role]], [file["name"] for file in files]
+        if names[0] != names[1]:
+            yield f"{role}: made from {' + '.join(names[0])}, now {' + '.join(names[1])}"
+        else:
+            old = [f["name"] for f, g in zip(before[role], files, strict=True) if f != g]
+            yield f"{role}: {' + '.join(old)} has changed since"

@@ -1,0 +1,289 @@
+"""What will be done: each scene's sources, grid, tiles and store, before a pixel is read."""
+
+from __future__ import annotations
+
+import fnmatch
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from batchfuse.errors import RecipeError, SceneError
+from batchfuse.fusion.methods import method
+from batchfuse.fusion.shipped import weights_checksum
+from batchfuse.geometry.tiling import Tiling
+from batchfuse.geometry.window import Window
+from batchfuse.imagery.align import Alignment, align
+from batchfuse.imagery.discovery import Discovery, FoundScene, Unmatched, discover
+from batchfuse.imagery.geotiff import open_source
+from batchfuse.imagery.reference import reference_grid, reference_of
+from batchfuse.imagery.scene import Scene, Source
+from batchfuse.recipe import Recipe
+
+__all__ = ["Failure", "Job", "Plan", "Ranges", "make_plan"]
+
+FUSING_BYTES = 2500  # working memory of the network a pixel of an inner window, measured
+INNER_PIXELS = 512 * 512  # at most what the CPU computes at a time
+
+
+@dataclass(frozen=True, slots=True)
+class Ranges:
+    """How the recipe wants a source scaled; both None: by the type's own rule."""
+
+    range: tuple[float, float] | None = None
+    """Physical values that map to 0 and 1."""
+    percentiles: tuple[float, float] | None = None
+    """Percentiles that do."""
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One scene to fuse: all that a worker has to know, and nothing heavy."""
+
+    scene: Scene
+    """Sources, reference and grid."""
+    store: Path
+    """Where the fused image goes."""
+    tiling: Tiling
+    """Cores of the chunks, with the strategy's halo."""
+    survey_tiling: Tiling | None
+    """The same cores with the survey's halo, where the strategy asks for a survey."""
+    ranges: tuple[Ranges, ...]
+    """One a source."""
+    resampling: str
+    """How the other sources come onto the grid."""
+    validity: str
+    """any or all."""
+    method: str
+    """Name of the fusion method."""
+    strategy: str
+    """Name of its strategy."""
+    weights: str
+    """Name or file of the weights; empty where the method has none."""
+    dtype: str
+    """Type of the fused image."""
+    units: str
+    """reference or unit."""
+    record: Mapping[str, Any]
+    """What the store will say of how it was made (recipe, sources, weights)."""
+    differences: tuple[str, ...]
+    """How the sources' grids differ from the reference grid, for people."""
+    warnings: tuple[str, ...]
+    """What a person should look at."""
+
+    @property
+    def reference(self) -> Source:
+        """The source that gives grid, units and colour."""
+        return self.scene.sources[self.scene.reference]
+
+    @property
+    def pixels(self) -> int:
+        """Pixels of the fused image, of one band."""
+        return self.tiling.shape[0] * self.tiling.shape[1]
+
+    @property
+    def bytes_out(self) -> int:
+        """Bytes of the fused image before compression."""
+        return self.pixels * len(self.reference.bands) * np.dtype(self.dtype).itemsize
+
+    def memory(self) -> int:
+        """Bytes that one task needs, roughly: its haloed sources and copies, and the network's features."""
+        edge = min(self.tiling.size + 2 * self.tiling.halo, max(self.tiling.shape))
+        bands = sum(len(source.bands) for source in self.scene.sources)
+        return edge * edge * 4 * (3 * bands + 4) + FUSING_BYTES * INNER_PIXELS
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """A scene that can't be fused, known before anything is."""
+
+    scene: str
+    """Its name."""
+    reason: str
+    """One line."""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """Everything a run will do."""
+
+    recipe: Recipe
+    """What was asked for."""
+    jobs: tuple[Job, ...]
+    """The scenes that can be fused."""
+    failures: tuple[Failure, ...]
+    """The scenes that can't."""
+    unmatched: tuple[Unmatched, ...]
+    """Files that belong to no scene, each with the reason."""
+
+    @property
+    def tiles(self) -> int:
+        """Tiles of all scenes."""
+        return sum(len(job.tiling) for job in self.jobs)
+
+    def to_dict(self) -> dict[str, Any]:
+        """For ``plan --json``."""
+        return {
+            "output": str(self.recipe.output_folder),
+            "scenes": [_described(job) for job in self.jobs],
+            "failures": [{"scene": f.scene, "reason": f.reason} for f in self.failures],
+            "unmatched": [{"path": str(u.path), "role": u.role, "reason": u.reason} for u in self.unmatched],
+            "tiles": self.tiles,
+            "bytes_out": sum(job.bytes_out for job in self.jobs),
+            "memory_of_a_task": max((job.memory() for job in self.jobs), default=0),
+        }
+
+
+def make_plan(recipe: Recipe, only: str | None = None) -> Plan:
+    """The plan of a recipe: finds the files, opens their headers, lays out the tiles.
+
+    Args:
+        recipe: what is wanted.
+        only: a glob of scene names; the others are left out.
+
+    Raises:
+        RecipeError: no scene, ambiguous files, an unknown method, strategy or weights.
+    """
+    chosen = method(recipe.fusion.method)
+    chosen.strategy(recipe.fusion.strategy_name)
+    weights = _weights(recipe, chosen.default_weights)
+    checksum = weights_checksum(weights) if weights else None
+    found = _found(recipe)
+    scenes = [scene for scene in found.scenes if only is None or fnmatch.fnmatchcase(scene.name, only)]
+    if only is not None and not scenes:
+        names = ", ".join(scene.name for scene in found.scenes[:5])
+        raise RecipeError(f"--only {only} matches none of the {len(found.scenes)} scenes ({names}, …)")
+    jobs: list[Job] = []
+    failures = _incomplete(recipe, found, only)
+    for scene in scenes:
+        try:
+            jobs.append(_job(recipe, scene, weights, checksum))
+        except SceneError as error:
+            failures.append(Failure(scene.name, str(error)))
+    return Plan(recipe, tuple(jobs), tuple(failures), found.unmatched)
+
+
+def _incomplete(recipe: Recipe, found: Discovery, only: str | None) -> list[Failure]:
+    """Scenes that a manifest promises and whose files are not there; wildcards promise nothing."""
+    if recipe.manifest is None:
+        return []
+    missing = {file.scene: file.reason for file in reversed(found.unmatched) if file.scene is not None}
+    return [
+        Failure(scene, reason)
+        for scene, reason in missing.items()
+        if only is None or fnmatch.fnmatchcase(scene, only)
+    ]
+
+
+def _found(recipe: Recipe) -> Discovery:
+    return discover(recipe.folder, recipe.patterns, recipe.manifest, left_out=recipe.output_folder)
+
+
+def _weights(recipe: Recipe, default: str) -> str:
+    if not default or "weights" not in recipe.fusion.model_fields_set:
+        return default
+    beside = recipe.located(recipe.fusion.weights)
+    return str(beside) if beside.is_file() else recipe.fusion.weights
+
+
+def _job(recipe: Recipe, found: FoundScene, weights: str, checksum: str | None) -> Job:
+    sources = tuple(_source(recipe, role, files) for role, files in found.files.items())
+    index = reference_of(sources, recipe.reference)
+    grid, turned = reference_grid(sources[index])
+    scene = Scene(found.name, sources, index, grid)
+    alignments = [_aligned(grid, sources[index], source) for source in sources]
+    differences = _differences(sources, alignments)
+    if differences and recipe.grid.mismatch == "error":
+        raise SceneError(
+            f"{differences[0]}: `mismatch: error` refuses it; "
+            "bring it onto the grid first, or say `mismatch: align`"
+        )
+    strategy = method(recipe.fusion.method).strategy(recipe.fusion.strategy_name)
+    size = recipe.tiles.size
+    return Job(
+        scene=scene,
+        store=recipe.output_folder / f"{found.name}.zarr",
+        tiling=Tiling(grid.shape, size, strategy.halo),
+        survey_tiling=None
+        if strategy.survey_halo is None
+        else Tiling(grid.shape, size, strategy.survey_halo),
+        ranges=tuple(_ranges(recipe, source.role) for source in sources),
+        resampling=recipe.grid.resampling,
+        validity=recipe.validity,
+        method=recipe.fusion.method,
+        strategy=strategy.name,
+        weights=weights,
+        dtype=recipe.output.dtype,
+        units=recipe.output.units,
+        record=_record(recipe, scene, weights, checksum),
+        differences=differences,
+        warnings=tuple(filter(None, [turned, *(a.accuracy for a in alignments)])),
+    )
+
+
+def _source(recipe: Recipe, role: str, files: Sequence[Path]) -> Source:
+    wanted = recipe.inputs[role]
+    return open_source(
+        role,
+        files,
+        bands=wanted.bands,
+        scale=wanted.scale,
+        offset=wanted.offset,
+        nodata=wanted.nodata,
+        crs=wanted.crs,
+    )
+
+
+def _aligned(grid: Any, reference: Source, source: Source) -> Alignment:
+    return align(grid, source.place, names=(reference.name, source.name))
+
+
+def _differences(sources: Iterable[Source], alignments: Iterable[Alignment]) -> tuple[str, ...]:
+    pairs = zip(sources, alignments, strict=True)
+    return tuple(f"{source.role}: {line}" for source, a in pairs for line in a.differences())
+
+
+def _ranges(recipe: Recipe, role: str) -> Ranges:
+    wanted = recipe.inputs[role]
+    return Ranges(wanted.range, wanted.percentiles)
+
+
+def _record(recipe: Recipe, scene: Scene, weights: str, checksum: str | None) -> dict[str, Any]:
+    """What a store remembers: the same for every run of this recipe on these files."""
+    return {
+        "recipe": recipe.resolved(),
+        "identity": recipe.identity(),
+        "reference": scene.sources[scene.reference].role,
+        "sources": [
+            {"role": source.role, "files": [file.identity() for file in source.files]}
+            for source in scene.sources
+        ],
+        "weights": {"name": Path(weights).name, "sha256": checksum} if weights else None,
+    }
+
+
+def _described(job: Job) -> dict[str, Any]:
+    grid = job.scene.grid
+    return {
+        "scene": job.scene.name,
+        "store": str(job.store),
+        "reference": job.reference.role,
+        "shape": list(grid.shape),
+        "transform": list(grid.affine)[:6],
+        "crs": grid.crs,
+        "sources": {
+            source.role: {
+                "files": [str(file.path) for file in source.files],
+                "shape": list(Window.whole(source.place.shape).shape),
+                "dtype": source.dtype,
+                "bands": len(source.bands),
+            }
+            for source in job.scene.sources
+        },
+        "differences": list(job.differences),
+        "warnings": list(job.warnings),
+        "tiles": len(job.tiling),
+        "bytes_out": job.bytes_out,
+    }

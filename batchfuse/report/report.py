@@ -1,0 +1,99 @@
+"""The outcome of a run, as the file report.json and as exit code."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import socket
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+__all__ = ["Outcome", "Report", "versions"]
+
+PACKAGES = ("batchfuse", "torch", "numpy", "rasterio", "pyproj", "zarr", "dask", "numba")
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of one scene."""
+
+    scene: str
+    """Its name."""
+    status: str
+    """complete, kept (was complete before), failed or interrupted."""
+    reason: str | None = None
+    """Why it failed, in one line."""
+    store: str | None = None
+    """Where the fused image is."""
+    seconds: float = 0.0
+    """Wall time from its first task to its seal."""
+    tiles: int = 0
+    """Tiles of the scene."""
+    fused: int = 0
+    """Tiles fused in this run; the others were there."""
+    bytes: int = 0
+    """Bytes written in this run."""
+    scaling: dict[str, Any] = field(default_factory=dict)
+    """By role: the range and what was found on the way to it."""
+    differences: Sequence[str] = ()
+    """How the sources' grids differ from the reference grid."""
+    warnings: Sequence[str] = ()
+    """What a person should look at."""
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What a run did."""
+
+    outcomes: tuple[Outcome, ...]
+    """Scene by scene, in the plan's order."""
+    unmatched: tuple[tuple[str, str], ...] = ()
+    """(file, reason) of files that belong to no scene."""
+    seconds: float = 0.0
+    """Wall time of the run."""
+    device: str = "cpu"
+    """Where the network computed."""
+    interrupted: bool = False
+    """Whether it was stopped by hand."""
+
+    @property
+    def exit_code(self) -> int:
+        """0 all scenes complete, 1 some failed, 130 interrupted."""
+        if self.interrupted:
+            return 130
+        return int(any(o.status not in ("complete", "kept") for o in self.outcomes))
+
+    def to_dict(self) -> dict[str, Any]:
+        """For report.json."""
+        return {
+            "scenes": [asdict(outcome) for outcome in self.outcomes],
+            "unmatched": [{"path": path, "reason": reason} for path, reason in self.unmatched],
+            "seconds": round(self.seconds, 3),
+            "interrupted": self.interrupted,
+            "device": self.device,
+            "host": socket.gethostname(),
+            "python": platform.python_version(),
+            "versions": versions(),
+        }
+
+    def write(self, path: Path) -> None:
+        """Writes the report as JSON; whoever reads it meanwhile sees the old one or the new one."""
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
+        partial.write_text(json.dumps(self.to_dict(), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        partial.replace(path)
+
+
+def versions() -> dict[str, str]:
+    """Installed versions of what decides the pixels."""
+    found = {}
+    for package in PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return found

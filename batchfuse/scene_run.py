@@ -1,0 +1,212 @@
+"""One scene from its first statistics to its seal, continued where an earlier run ended."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, TypeVar
+
+from batchfuse.changes import changes
+from batchfuse.cluster import Cluster
+from batchfuse.encoding import Encoding
+from batchfuse.errors import StoreError
+from batchfuse.fusion.extremes import Extremes
+from batchfuse.imagery.aligned import counted_windows, refine_window, tally_window
+from batchfuse.imagery.scaling import Scaling, Statistics, wanted_bins
+from batchfuse.imagery.scene import Source
+from batchfuse.imagery.tally import Tally
+from batchfuse.plan import Job, Ranges
+from batchfuse.report.progress import Progress
+from batchfuse.report.quicklook import Mosaic, write_quicklook
+from batchfuse.report.report import Outcome, versions
+from batchfuse.storage.store import Layout, Store, is_store, remove_store
+from batchfuse.task import Compute, Work, fuse_tile, survey_tile, thumbnail_tile
+
+__all__ = ["SceneRun"]
+
+T = TypeVar("T")
+
+
+@dataclass
+class SceneRun:
+    """One scene from its first statistics to its seal."""
+
+    cluster: Cluster
+    compute: Compute
+    overwrite: bool
+    progress: Progress
+    job: Job
+    scalings: tuple[Scaling, ...] = ()
+    fused: int = 0
+    bytes: int = 0
+    notes: list[str] = field(default_factory=list)
+
+    def run(self) -> Outcome:
+        """Continues the scene's store, or begins it."""
+        job = self.job
+        store = self._continued()
+        kept = store is not None and store.complete and not store.unwritten(job.tiling)
+        work = self._work(store)
+        store = store or self._created(work)
+        self._fuse(work, store)
+        store.seal()
+        self._quicklook(work)
+        return self.outcome("kept" if kept else "complete")
+
+    def outcome(self, status: str, reason: str | None = None) -> Outcome:
+        """What became of the scene so far."""
+        job = self.job
+        found = [warning for scaling in self.scalings for warning in scaling.warnings]
+        return Outcome(
+            scene=job.scene.name,
+            status=status,
+            reason=reason,
+            store=str(job.store) if status in ("complete", "kept") else None,
+            tiles=len(job.tiling),
+            fused=self.fused,
+            bytes=self.bytes,
+            scaling={
+                source.role: scaling.to_dict()
+                for source, scaling in zip(job.scene.sources, self.scalings, strict=False)
+            },
+            differences=job.differences,
+            warnings=(*job.warnings, *found, *self.notes),
+        )
+
+    def _continued(self) -> Store | None:
+        """The store an earlier run of the same recipe left, or None; refuses any other."""
+        job = self.job
+        if not job.store.exists():
+            return None
+        if self.overwrite and is_store(job.store):
+            return None
+        store = Store.open(job.store)
+        changed = changes(store.record, self._record())
+        if changed:
+            raise StoreError(
+                f"{job.store} was made otherwise ({'; '.join(changed)}): give another `output.path`, "
+                "or --overwrite to replace it"
+            )
+        store.sweep()
+        return store
+
+    def _work(self, store: Store | None) -> Work:
+        """All that must be known of the whole scene: from the store, else counted and surveyed now."""
+        job, record = self.job, store.record if store else None
+        self.scalings = _stored_scalings(record) if record else self._statistics()
+        work = Work(uuid.uuid4().hex, job, self.scalings, None, self.compute)
+        if job.survey_tiling is None:
+            return work
+        if record:
+            return replace(work, extremes=Extremes.from_json(record["survey"]))
+        extremes = Extremes.empty(len(job.scene.sources))
+        for found in self._mapped("survey", survey_tile, [(work, t.index) for t in job.survey_tiling]):
+            extremes = extremes.merge(found)
+        return replace(work, extremes=extremes)
+
+    def _statistics(self) -> tuple[Scaling, ...]:
+        pairs = zip(self.job.scene.sources, self.job.ranges, strict=True)
+        return tuple(self._scaling(source, ranges) for source, ranges in pairs)
+
+    def _scaling(self, source: Source, ranges: Ranges) -> Scaling:
+        """Two passes at most over the source's own pixels within the scene."""
+        windows = list(counted_windows(source, self.job.scene.grid))
+        tallies = [Tally.empty() for _ in source.bands]
+        for parts in self._mapped("statistics", tally_window, [(source, w) for w in windows]):
+            tallies = [total.merge(part) for total, part in zip(tallies, parts, strict=True)]
+        statistics = Statistics(source, tallies)
+        refinements: list[dict[int, Tally]] = []
+        bins = wanted_bins(statistics, ranges.range, ranges.percentiles)
+        if any(bins):
+            refinements = [{} for _ in source.bands]
+            for found in self._mapped("statistics", refine_window, [(source, w, bins) for w in windows]):
+                _merge_refinements(refinements, found)
+        return statistics.scaling(ranges.range, ranges.percentiles, refinements)
+
+    def _record(self) -> dict[str, Any]:
+        compute = self.compute
+        precision = "float32" if compute.precision == "auto" else compute.precision
+        return {**self.job.record, "precision": precision, "version": versions()["batchfuse"]}
+
+    def _created(self, work: Work) -> Store:
+        """A new store with its record, the survey included: whatever continues it needs no pass before."""
+        job = self.job
+        sources = [
+            {**source, "scaling": scaling.to_dict()}
+            for source, scaling in zip(job.record["sources"], work.scalings, strict=True)
+        ]
+        record = {**self._record(), "sources": sources, "survey": _survey(work)}
+        if self.overwrite:
+            remove_store(job.store)
+        reference = job.reference
+        encoding = Encoding.of(job.dtype, job.units, reference, work.scalings[job.scene.reference])
+        names = [band.name for band in reference.bands]
+        layout = Layout(
+            grid=job.scene.grid,
+            bands=_distinct(names) if len(names) == 3 else ("fused",),
+            dtype=job.dtype,
+            fill=encoding.fill,
+            tile_size=job.tiling.size,
+            scale=encoding.scale,
+            offset=encoding.offset,
+            units=reference.units if job.units == "reference" else None,
+            long_name=f"{' + '.join(s.role for s in job.scene.sources)}, fused",
+        )
+        return Store.create(job.store, layout, record)
+
+    def _fuse(self, work: Work, store: Store) -> None:
+        name, progress = self.job.scene.name, self.progress
+        unwritten = store.unwritten(self.job.tiling)
+        progress.skip(name, len(self.job.tiling) - len(unwritten))
+        sizes = {tile.index: tile.core.size for tile in unwritten}
+        for index, written in self.cluster.map(_fused_tile, ((work, i) for i in sizes)):
+            self.fused += 1
+            self.bytes += written
+            progress.tile(name, sizes[index])
+
+    def _quicklook(self, work: Work) -> None:
+        """Pictures the scene, unless an earlier run did: a picture that fails spoils no fused image."""
+        job = self.job
+        path = job.store.with_suffix(".quicklook.png")
+        if path.exists() and not self.fused:
+            return
+        mosaic = Mosaic.of(job.scene.grid.shape)
+        items = [(work, tile.index, mosaic.step) for tile in job.tiling]
+        for pieces in self._mapped("quicklook", thumbnail_tile, items):
+            mosaic.add(pieces)
+        try:
+            write_quicklook(mosaic.images(), [*(s.role for s in job.scene.sources), "fused"], path)
+        except OSError as error:
+            self.notes.append(f"{path} can't be written ({error.strerror}): the fused image is complete")
+
+    def _mapped(
+        self, phase: str, function: Callable[..., T], items: Sequence[tuple[Any, ...]]
+    ) -> Iterator[T]:
+        """The results of a phase other than fusing, in the order they come, with its progress told."""
+        for done, result in enumerate(self.cluster.map(function, items), start=1):
+            self.progress.phase(self.job.scene.name, phase, done, len(items))
+            yield result
+
+
+def _fused_tile(work: Work, index: tuple[int, ...]) -> tuple[tuple[int, ...], int]:
+    return index, fuse_tile(work, index)
+
+
+def _survey(work: Work) -> dict[str, Any] | None:
+    return work.extremes.to_json() if work.extremes is not None else None
+
+
+def _stored_scalings(record: Mapping[str, Any]) -> tuple[Scaling, ...]:
+    return tuple(Scaling.from_dict(source["scaling"]) for source in record["sources"])
+
+
+def _merge_refinements(total: list[dict[int, Tally]], found: Iterable[Mapping[int, Tally]]) -> None:
+    for bins, part in zip(total, found, strict=True):
+        for key, tally in part.items():
+            bins[key] = bins.get(key, Tally.empty()).merge(tally)
+
+
+def _distinct(names: list[str]) -> tuple[str, ...]:
+    """Names of three bands: the file's own where they tell the bands apart."""
+    return tuple(names) if all(names) and len(set(names)) == len(names) else ("red", "green", "blue")

@@ -1,0 +1,221 @@
+"""What one task does: tally part of a source, survey a tile, fuse a tile, thumbnail a tile.
+
+A task gets a job, the survey and an index, and gives back a few numbers. What is costly to make
+(alignments, the open store, the fuser with its weights) is made once a process and kept.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from batchfuse.encoding import Encoding
+from batchfuse.fusion.color import luminance, recolored
+from batchfuse.fusion.extremes import Extremes
+from batchfuse.fusion.fuser import Fuser, load_fuser
+from batchfuse.geometry.window import Window
+from batchfuse.imagery.aligned import AlignedSource, filled
+from batchfuse.imagery.scaling import Scaling
+from batchfuse.plan import Job
+from batchfuse.storage.store import Store
+
+__all__ = ["Compute", "Reduced", "Work", "fuse_tile", "reduced", "survey_tile", "thumbnail_tile"]
+
+KEPT = 8  # scenes whose alignments and stores a process keeps
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Compute:
+    """Where and how the network computes."""
+
+    device: str = "auto"
+    """auto, cpu, cuda or cuda:N."""
+    precision: str = "auto"
+    """auto or float32."""
+    threads: int | None = None
+    """torch's own threads in each task."""
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """A job and all that had to be known of the whole scene first."""
+
+    token: str
+    """Tells one run's work on a scene from another's."""
+    job: Job
+    """The scene."""
+    scalings: tuple[Scaling, ...]
+    """One a source."""
+    extremes: Extremes | None
+    """The strategy's survey, where it asks for one."""
+    compute: Compute
+    """The device."""
+
+
+@dataclass(frozen=True, slots=True)
+class ScenePixels:
+    """A window of a scene as the network gets it."""
+
+    luminances: NDArray[np.float32]
+    """(source, y, x), scaled, invalid pixels filled."""
+    valid: NDArray[np.bool_]
+    """(source, y, x)."""
+    colour: NDArray[np.float32] | None
+    """(3, y, x), scaled: the reference's, where it is a colour source."""
+
+    def shown(self, validity: str) -> NDArray[np.bool_]:
+        """Where the fused image is valid, (y, x)."""
+        return np.asarray(self.valid.any(0) if validity == "any" else self.valid.all(0))
+
+
+def read_scene(work: Work, window: Window) -> ScenePixels:
+    """All sources of a scene in a window of the reference grid."""
+    job = work.job
+    aligned = _kept(f"{work.token}/sources", lambda: _aligned_sources(work))
+    luminances, valid, colour = [], [], None
+    for index, source in enumerate(aligned):
+        values, there = source.read(window)
+        if index == job.scene.reference and len(values) == 3:
+            colour = values
+        luminances.append(luminance(values) if len(values) == 3 else values[0])
+        valid.append(there)
+    stacked, masks = np.stack(luminances), np.stack(valid)
+    whole = filled(stacked, masks)
+    if colour is not None:
+        # where the reference is invalid its colour is gray, as bright as what fills it
+        at = job.scene.reference
+        colour = np.where(masks[at], colour, whole[at])
+    return ScenePixels(whole, masks, colour)
+
+
+def survey_tile(work: Work, index: tuple[int, ...]) -> Extremes:
+    """What the strategy asks of one tile's core."""
+    tiling = work.job.survey_tiling
+    assert tiling is not None
+    tile = tiling[index]
+    pixels = read_scene(work, tile.window)
+    return _fuser(work).survey(pixels.luminances, pixels.valid, tile.core.relative_to(tile.window))
+
+
+def fuse_window(work: Work, core: Window, read: Window) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+    """Fused values (bands, y, x) in the scaled range, and validity, of ``core`` read through ``read``."""
+    pixels = read_scene(work, read)
+    inner = core.relative_to(read)
+    fused = _fuser(work).fuse(pixels.luminances, inner, work.extremes)[None]
+    if pixels.colour is not None:
+        fused = recolored(pixels.colour[(slice(None), *inner.slices)], fused[0])
+    return fused, pixels.shown(work.job.validity)[inner.slices]
+
+
+def fuse_tile(work: Work, index: tuple[int, ...]) -> int:
+    """Fuses one tile and writes the chunk it owns; bytes on disk."""
+    tile = work.job.tiling[index]
+    fused, valid = fuse_window(work, tile.core, tile.window)
+    return _store(work).write(tile, encoding(work).encoded(fused, valid))
+
+
+def thumbnail_tile(work: Work, index: tuple[int, ...], step: int) -> list[Reduced]:
+    """One tile's part of the quicklook: each source, then the fused image, all in their scaled range."""
+    core = work.job.tiling[index].core
+    pieces: list[Reduced] = []
+    for source in _kept(f"{work.token}/sources", lambda: _aligned_sources(work)):
+        values, valid = source.read(core)
+        pieces.append(reduced(np.where(valid, values, np.nan), core, step))
+    stored = _store(work).read(core).astype(np.float64)
+    made = encoding(work)
+    fused = (stored - np.array(made.zero)[:, None, None]) / np.where(
+        np.array(made.gain) == 0, np.inf, np.array(made.gain)
+    )[:, None, None]
+    missing = np.isnan(stored) if np.isnan(made.fill) else stored == made.fill
+    pieces.append(reduced(np.where(missing, np.nan, fused), core, step))
+    return pieces
+
+
+def encoding(work: Work) -> Encoding:
+    """How the job's fused image is stored."""
+    job = work.job
+    return Encoding.of(job.dtype, job.units, job.reference, work.scalings[job.scene.reference])
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Reduced:
+    """Sums and counts of valid pixels in blocks of the scene: adding them over tiles is exact."""
+
+    first: tuple[int, int]
+    """Row and column of the first block."""
+    total: NDArray[np.float64]
+    """(band, block row, block column): sum of the valid values."""
+    many: NDArray[np.int64]
+    """The same shape: how many they are."""
+
+
+def reduced(values: NDArray[Any], core: Window, step: int) -> Reduced:
+    """The blocks of step x step pixels, counted from the scene's corner, that ``core`` touches."""
+    there = ~np.isnan(values)
+    total: NDArray[Any] = np.where(there, values, 0).astype(np.float64)
+    many: NDArray[Any] = there.astype(np.int64)
+    for axis, (start, stop) in enumerate(zip(core.start, core.stop, strict=True), start=1):
+        blocks = np.arange(start // step, (stop - 1) // step + 1)
+        edges = np.maximum(blocks * step, start) - start
+        total, many = np.add.reduceat(total, edges, axis), np.add.reduceat(many, edges, axis)
+    return Reduced((core.start[0] // step, core.start[1] // step), total, many)
+
+
+_cache: OrderedDict[str, Any] = OrderedDict()
+_cache_lock = threading.Lock()
+_making: dict[str, threading.Lock] = {}
+
+
+def _kept(key: str, make: Callable[[], T]) -> T:
+    """The thing of this key, made once a process and kept while it is among the last used."""
+    with _cache_lock:
+        if key in _cache:
+            _cache.move_to_end(key)
+            kept: T = _cache[key]
+            return kept
+        lock = _making.setdefault(key, threading.Lock())
+    with lock:
+        with _cache_lock:
+            if key in _cache:
+                again: T = _cache[key]
+                return again
+        made = make()
+        with _cache_lock:
+            _cache[key] = made
+            _making.pop(key, None)
+            while len(_cache) > 2 * KEPT:
+                _cache.popitem(last=False)
+        return made
+
+
+def _aligned_sources(work: Work) -> tuple[AlignedSource, ...]:
+    job = work.job
+    pairs = zip(job.scene.sources, work.scalings, strict=True)
+    return tuple(AlignedSource.of(s, job.scene.grid, scaling, job.resampling) for s, scaling in pairs)
+
+
+def _store(work: Work) -> Store:
+    return _kept(f"{work.token}/store", lambda: Store.open(work.job.store))
+
+
+def _fuser(work: Work) -> Fuser:
+    job, compute = work.job, work.compute
+    key = "/".join(map(str, (job.method, job.strategy, job.weights, *_astuple(compute))))
+    return _kept(
+        f"fuser/{key}",
+        lambda: load_fuser(
+            job.method, job.strategy, job.weights or None, compute.device, compute.precision, compute.threads
+        ),
+    )
+
+
+def _astuple(compute: Compute) -> tuple[Any, ...]:
+    return compute.device, compute.precision, compute.threads

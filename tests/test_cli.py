@@ -1,0 +1,189 @@
+"""The commands as a person calls them: what they print, and their exit codes."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from affine import Affine
+from click.testing import CliRunner, Result
+from rasters import photo, write_raster
+
+from batchfuse.cli import commands
+
+RECIPE = """\
+inputs:
+  thermal: "{scene}_thermal.tif"
+  optical: "{scene}_optical.tif"
+tiles: {size: 64}
+"""
+GRID = Affine(10, 0, 500_000, 0, -10, 5_600_000)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    for name in ("a", "b"):
+        for role in ("thermal", "optical"):
+            pixels = np.rint(photo((90, 100), ord(name) + len(role))[0] * 9000).astype(np.uint16)
+            write_raster(tmp_path / f"{name}_{role}.tif", pixels, transform=GRID)
+    write_raster(tmp_path / "lonely_thermal.tif", pixels, transform=GRID)
+    (tmp_path / "recipe.yaml").write_text(RECIPE)
+    return tmp_path
+
+
+def call(*arguments: str | Path) -> Result:
+    return CliRunner().invoke(commands, [str(a) for a in arguments])
+
+
+def test_run_prints_a_line_a_scene_and_where_the_report_is(folder: Path) -> None:
+    done = call("run", folder / "recipe.yaml")
+    assert done.exit_code == 0, done.output
+    assert "[1/2] " in done.stderr
+    assert "complete, 4 of 4 tiles fused" in done.stderr
+    assert "2 scenes fused" in done.stderr
+    assert "lonely_thermal.tif" in done.stderr
+    assert (folder / "fused/report.json").is_file()
+
+
+def test_only_set_report_and_overwrite_do_what_they_say(folder: Path) -> None:
+    recipe = folder / "recipe.yaml"
+    report = folder / "elsewhere" / "r.json"
+    done = call("run", recipe, "--only", "a", "--set", "fusion.strategy=average", "--report", report, "-q")
+    assert (done.exit_code, done.output) == (0, "")
+    assert not (folder / "fused/b.zarr").exists()
+    assert json.loads(report.read_text())["scenes"][0]["scene"] == "a"
+    refused = call("run", recipe, "--only", "a")
+    assert refused.exit_code == 1
+    assert "average in the store" in refused.stderr
+    assert call("run", recipe, "--only", "a", "--overwrite", "-q").exit_code == 0
+
+
+def test_a_dry_run_says_what_would_be_done_and_does_nothing(folder: Path) -> None:
+    done = call("run", folder / "recipe.yaml", "-n")
+    assert done.exit_code == 0
+    assert "2 scenes to fuse" in done.output
+    assert not (folder / "fused").exists()
+
+
+def test_plan_tells_scenes_grids_tiles_and_unmatched_files(folder: Path) -> None:
+    shifted = GRID @ Affine.translation(0.5, 0)
+    write_raster(folder / "b_thermal.tif", np.ones((90, 100), np.uint16), transform=shifted)
+    made = json.loads(call("plan", folder / "recipe.yaml", "--json").output)
+    assert [scene["scene"] for scene in made["scenes"]] == ["a", "b"]
+    assert made["tiles"] == 8
+    assert made["bytes_out"] == 2 * 90 * 100 * 4
+    assert any("0.5 pixel" in line for line in made["scenes"][1]["differences"])
+    assert made["unmatched"][0]["path"].endswith("lonely_thermal.tif")
+    people = call("plan", folder / "recipe.yaml").output
+    assert "0.5 pixel" in people
+    assert "lonely_thermal.tif" in people
+
+
+def test_a_grid_that_differs_is_refused_where_the_recipe_says_so(folder: Path) -> None:
+    write_raster(folder / "b_thermal.tif", np.ones((45, 50), np.uint16), transform=GRID @ Affine.scale(2))
+    done = call("plan", folder / "recipe.yaml", "--set", "grid.mismatch=error")
+    assert done.exit_code == 1
+    assert "b: can't be fused: thermal: 20 m pixels instead of 10 m" in done.output
+
+
+def test_info_says_how_a_store_was_made(folder: Path) -> None:
+    call("run", folder / "recipe.yaml", "-q")
+    people = call("info", folder / "fused/a.zarr")
+    assert "complete" in people.output
+    assert "EPSG:32632" in people.output
+    assert "a_thermal.tif" in people.output
+    found = json.loads(call("info", folder / "fused/a.zarr", "--json").output)
+    assert found["shape"] == [90, 100]
+    assert found["weights"]["name"] == "res2netfuse"
+    assert found["sources"][0]["scaling"]["maximum"] > 0
+    assert (found["tiles_written"], found["complete"]) == (4, True)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "line"),
+    [
+        (["run", "none.yaml"], "none.yaml"),
+        (["run", "{recipe}", "--set", "fusion.stategy=l1"], 'did you mean "strategy"'),
+        (["run", "{recipe}", "--only", "zzz"], "--only zzz matches none"),
+        (["run", "{recipe}", "--profile", "nope"], "laptop"),
+        (["run", "{recipe}", "--set", "fusion.strategy=detail"], "not built yet"),
+        (["run", "{recipe}", "--set", "fusion.method=res2netfus"], "res2netfuse"),
+        (["run", "{recipe}", "--set", "fusion.weights=res2netfuse-paper"], "not shipped yet"),
+        (["run", "{recipe}", "--set", "output.path=recipe.yaml/x"], "can't be written"),
+        (["run"], "RECIPE"),
+        (["run", "{recipe}", "--nonsense"], "--nonsense"),
+        (["nonsense"], "nonsense"),
+    ],
+)
+def test_a_wrong_call_gets_a_line_and_exit_code_2(folder: Path, arguments: list[str], line: str) -> None:
+    filled = [a.replace("{recipe}", str(folder / "recipe.yaml")) for a in arguments]
+    done = subprocess.run(
+        [sys.executable, "-m", "batchfuse", *filled], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 2, done.stderr
+    assert line in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_info_of_no_store_is_one_line_and_exit_code_1(folder: Path) -> None:
+    done = call("info", folder)
+    assert done.exit_code == 1
+    assert "not a store of batchfuse" in done.stderr
+
+
+def test_verbose_shows_the_traceback_behind_a_line(folder: Path) -> None:
+    done = call("run", folder / "recipe.yaml", "--set", "fusion.strategy=detail", "-v")
+    assert done.exit_code == 2
+    assert "Traceback" in done.stderr
+
+
+def test_schema_and_methods_print_what_machines_read() -> None:
+    assert "inputs" in json.loads(call("schema").output)["properties"]
+    assert "cluster" in json.loads(call("schema", "--profile").output)["properties"]
+    methods = json.loads(call("methods", "--json").output)
+    assert {s["name"]: s["halo"] for s in methods[0]["strategies"]} == {"l1": 12, "mean": 12, "average": 12}
+    assert "halo 12" in call("methods").output
+
+
+def test_train_writes_weights_that_a_recipe_can_name(folder: Path) -> None:
+    photograph = write_raster(folder / "photo.tif", np.rint(photo((80, 80))[0] * 255).astype(np.uint8))
+    mine = folder / "mine.safetensors"
+    done = call("train", photograph, "-o", mine, "--iterations", "2")
+    assert done.exit_code == 0, done.output
+    assert "dB" in done.output
+    again = call("run", folder / "recipe.yaml", "--set", "fusion.weights=mine.safetensors", "-q")
+    assert again.exit_code == 0, again.output
+
+
+@pytest.mark.skipif(not hasattr(pty, "openpty"), reason="needs a pseudo-terminal")
+def test_a_terminal_gets_a_bar_with_tiles_and_speed(folder: Path) -> None:
+    here, there = pty.openpty()
+    with subprocess.Popen(
+        [sys.executable, "-m", "batchfuse", "run", str(folder / "recipe.yaml")],
+        stderr=there,
+        stdout=there,
+        env={**os.environ, "COLUMNS": "150", "TERM": "xterm"},
+    ) as process:
+        os.close(there)
+        shown = b""
+        while True:
+            try:
+                piece = os.read(here, 65536)
+            except OSError:  # the terminal closed
+                break
+            if not piece:
+                break
+            shown += piece
+    os.close(here)
+    assert process.returncode == 0
+    text = shown.decode()
+    assert "tiles" in text
+    assert "Mpixel/s" in text
+    assert "8/8" in text
+    assert "2 scenes fused" in text

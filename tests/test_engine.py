@@ -1,0 +1,222 @@
+"""Runs that go wrong, stop and go on, through the Python interface and through real processes."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from affine import Affine
+from rasters import photo, write_raster
+
+import batchfuse
+from batchfuse.storage.store import Store
+
+INPUTS = {"thermal": "{scene}_thermal.tif", "optical": "{scene}_optical.tif"}
+GRID = Affine(10, 0, 500_000, 0, -10, 5_600_000)
+
+
+def make_pair(folder: Path, name: str, shape: tuple[int, int] = (130, 140), seed: int = 0) -> None:
+    for role, extra in (("thermal", 100), ("optical", 200)):
+        pixels = np.rint(photo(shape, seed + extra)[0] * 5000 + 1000).astype(np.uint16)
+        write_raster(folder / f"{name}_{role}.tif", pixels, transform=GRID)
+
+
+def recipe_of(folder: Path, **settings: Any) -> batchfuse.Recipe:
+    return batchfuse.Recipe(inputs=INPUTS, folder=folder, **settings)
+
+
+def tree(store: Path) -> dict[str, bytes]:
+    return {str(f.relative_to(store)): f.read_bytes() for f in sorted(store.rglob("*")) if f.is_file()}
+
+
+def test_a_complete_store_is_kept_untouched(tmp_path: Path) -> None:
+    make_pair(tmp_path, "a")
+    batchfuse.run(recipe_of(tmp_path))
+    before = tree(tmp_path / "fused/a.zarr")
+    report = batchfuse.run(recipe_of(tmp_path))
+    assert [o.status for o in report.outcomes] == ["kept"]
+    assert report.exit_code == 0
+    assert tree(tmp_path / "fused/a.zarr") == before
+
+
+@pytest.mark.parametrize("strategy", ["l1", "mean"])
+def test_a_missing_tile_is_fused_again_to_the_same_bytes(tmp_path: Path, strategy: str) -> None:
+    make_pair(tmp_path, "a")
+    settings = {"tiles": {"size": 48}, "fusion": {"strategy": strategy}}
+    batchfuse.run(recipe_of(tmp_path, **settings))
+    store = tmp_path / "fused/a.zarr"
+    before = tree(store)
+    for name in ("0.1.1", "0.0.2"):
+        (store / "fused" / name).unlink()
+    report = batchfuse.run(recipe_of(tmp_path, **settings))
+    assert report.outcomes[0].fused == 2
+    assert tree(store) == before
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        ({"fusion": {"strategy": "mean"}}, "strategy.*l1.*mean"),
+        ({"tiles": {"size": 64}}, "tiles.size"),
+        ({"output": {"dtype": "uint16"}}, "dtype.*float32.*uint16"),
+        ({"validity": "all"}, "validity"),
+    ],
+)
+def test_a_store_of_another_recipe_is_refused_with_the_difference(
+    tmp_path: Path, change: dict[str, Any], named: str
+) -> None:
+    make_pair(tmp_path, "a")
+    batchfuse.run(recipe_of(tmp_path))
+    before = tree(tmp_path / "fused/a.zarr")
+    report = batchfuse.run(recipe_of(tmp_path, **change))
+    assert report.exit_code == 1
+    reason = report.outcomes[0].reason or ""
+    assert re.search(named, reason), reason
+    assert "--overwrite" in reason
+    assert tree(tmp_path / "fused/a.zarr") == before
+    assert batchfuse.run(recipe_of(tmp_path, **change), overwrite=True).exit_code == 0
+
+
+def test_a_changed_input_is_refused_by_its_name(tmp_path: Path) -> None:
+    make_pair(tmp_path, "a")
+    batchfuse.run(recipe_of(tmp_path))
+    make_pair(tmp_path, "a", seed=5)
+    reason = batchfuse.run(recipe_of(tmp_path)).outcomes[0].reason or ""
+    assert "thermal: a_thermal.tif has changed" in reason
+
+
+def test_other_weights_are_refused_by_their_checksum(tmp_path: Path) -> None:
+    from batchfuse.training.trainer import train
+
+    make_pair(tmp_path, "a")
+    batchfuse.run(recipe_of(tmp_path))
+    photograph = write_raster(tmp_path / "photograph.tif", np.rint(photo((80, 80))[0] * 255).astype(np.uint8))
+    train([photograph], tmp_path / "mine.safetensors", iterations=1)
+    recipe = recipe_of(tmp_path, fusion={"weights": "mine.safetensors"})
+    reason = batchfuse.run(recipe).outcomes[0].reason or ""
+    assert "weights: res2netfuse" in reason
+    assert "mine.safetensors" in reason
+
+
+def test_a_bad_scene_is_set_aside_and_the_others_finish(tmp_path: Path) -> None:
+    for name in ("a", "b", "c"):
+        make_pair(tmp_path, name)
+    (tmp_path / "b_thermal.tif").write_bytes(b"no image at all")
+    report = batchfuse.run(recipe_of(tmp_path))
+    assert [o.status for o in report.outcomes] == ["complete", "failed", "complete"]
+    assert report.exit_code == 1
+    assert "b_thermal.tif is not an image" in (report.outcomes[1].reason or "")
+    written = json.loads((tmp_path / "fused/report.json").read_text())
+    assert [scene["status"] for scene in written["scenes"]] == ["complete", "failed", "complete"]
+
+
+def test_pixels_that_turn_out_damaged_leave_no_store(tmp_path: Path) -> None:
+    make_pair(tmp_path, "a")
+    noise = np.random.default_rng(0).integers(0, 60000, (130, 140)).astype(np.uint16)
+    path = write_raster(tmp_path / "a_thermal.tif", noise, transform=GRID, compress="deflate", blockysize=8)
+    damaged = bytearray(path.read_bytes())
+    damaged[len(damaged) // 2 : len(damaged) // 2 + 400] = bytes(400)
+    path.write_bytes(damaged)
+    report = batchfuse.run(recipe_of(tmp_path))
+    assert report.exit_code == 1
+    assert "a_thermal.tif can't be read" in (report.outcomes[0].reason or "")
+    assert not (tmp_path / "fused/a.zarr").exists()
+
+
+def test_on_error_fail_stops_at_the_first(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        make_pair(tmp_path, name)
+    (tmp_path / "a_thermal.tif").write_bytes(b"no image at all")
+    report = batchfuse.run(recipe_of(tmp_path, on_error="fail"))
+    assert [o.status for o in report.outcomes] == ["failed", "not started"]
+    assert report.exit_code == 1
+
+
+def test_something_else_at_the_stores_place_is_left_alone(tmp_path: Path) -> None:
+    make_pair(tmp_path, "a")
+    foreign = tmp_path / "fused/a.zarr"
+    foreign.mkdir(parents=True)
+    (foreign / "precious.txt").write_text("mine")
+    for overwrite in (False, True):
+        report = batchfuse.run(recipe_of(tmp_path), overwrite=overwrite)
+        assert report.exit_code == 1
+        assert "not a store of batchfuse" in (report.outcomes[0].reason or "")
+    assert (foreign / "precious.txt").read_text() == "mine"
+
+
+def test_a_bug_keeps_its_traceback(tmp_path: Path) -> None:
+    make_pair(tmp_path, "a")
+    strategies = {"l1": batchfuse.Strategy("l1", 0, None, "broken")}
+    batchfuse.register(batchfuse.Method("broken", "test_engine:Broken", strategies, ""))
+    with pytest.raises(ZeroDivisionError):
+        batchfuse.run(recipe_of(tmp_path, fusion={"method": "broken"}))
+
+
+class Broken:
+    """A method of somebody else's that has a bug."""
+
+    device, precision = "cpu", "float32"
+
+    def __init__(self, **_: Any) -> None: ...
+
+    def fuse(self, *_: Any) -> None:
+        raise ZeroDivisionError
+
+
+def command(folder: Path, *arguments: str) -> list[str]:
+    return [sys.executable, "-m", "batchfuse", "run", str(folder / "recipe.yaml"), *arguments]
+
+
+@pytest.fixture
+def long_run(tmp_path: Path) -> Path:
+    make_pair(tmp_path, "a", (420, 460))
+    text = "inputs:\n  thermal: '{scene}_thermal.tif'\n  optical: '{scene}_optical.tif'\ntiles: {size: 64}\n"
+    (tmp_path / "recipe.yaml").write_text(text)
+    return tmp_path
+
+
+def wait_for_tiles(store: Path, number: int) -> None:
+    for _ in range(1200):
+        if store.exists() and sum(f.name.startswith("0.") for f in (store / "fused").iterdir()) >= number:
+            return
+        time.sleep(0.05)
+    raise AssertionError("no tile came")
+
+
+def test_a_killed_run_loses_nothing(long_run: Path) -> None:
+    store = long_run / "fused/a.zarr"
+    undisturbed = subprocess.run(command(long_run), check=False, capture_output=True, text=True)
+    assert undisturbed.returncode == 0, undisturbed.stderr
+    wanted = tree(store)
+    (long_run / "fused").rename(long_run / "undisturbed")
+    for number in (1, 9, 30):
+        with subprocess.Popen(command(long_run, "-q")) as process:
+            wait_for_tiles(store, number)
+            process.send_signal(signal.SIGKILL)
+        assert not Store.open(store).complete
+    done = subprocess.run(command(long_run), check=False, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "of 56 tiles fused" in done.stderr
+    assert tree(store) == wanted
+
+
+@pytest.mark.skipif(os.name != "posix", reason="sends SIGINT")
+def test_an_interrupted_run_says_so_and_continues(long_run: Path) -> None:
+    store = long_run / "fused/a.zarr"
+    with subprocess.Popen(command(long_run), stderr=subprocess.PIPE, text=True) as process:
+        wait_for_tiles(store, 2)
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "Traceback" not in errors
+    assert "interrupted after" in errors
+    assert subprocess.run(command(long_run, "-q"), check=False).returncode == 0

@@ -1,0 +1,96 @@
+"""The folder tree is the architecture: who may import whom, and which library has which door."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import batchfuse
+
+PACKAGE = Path(batchfuse.__file__).parent
+FILES = sorted(PACKAGE.rglob("*.py"))
+
+DOORS = {
+    "torch": ("fusion/", "training/"),
+    "safetensors": ("fusion/",),
+    "rasterio": ("imagery/",),
+    "numba": ("imagery/",),
+    "zarr": ("storage/",),
+    "numcodecs": ("storage/",),
+    "pydantic": ("recipe", "profile.py"),
+    "yaml": ("recipe",),
+    "dask": ("cluster.py",),
+    "distributed": ("cluster.py",),
+    "click": ("cli.py",),
+    "rich": ("terminal.py",),
+    "PIL": ("report/", "training/"),
+}
+MAY_IMPORT = {
+    "geometry": set(),
+    "imagery": {"geometry", "errors"},
+    "storage": {"geometry", "errors"},
+    "fusion": {"geometry", "errors"},
+    "training": {"fusion", "errors"},
+    "report": set(),
+}
+
+
+def imports(path: Path) -> Iterator[str]:
+    """Every module a file imports, also within functions."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (name.name for name in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            yield node.module
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(PACKAGE)))
+def test_each_library_has_one_door(path: Path) -> None:
+    place = path.relative_to(PACKAGE).as_posix()
+    for module in imports(path):
+        allowed = DOORS.get(module.split(".")[0])
+        assert allowed is None or place.startswith(allowed), f"{place} imports {module}"
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(PACKAGE)))
+def test_folders_import_only_what_lies_below_them(path: Path) -> None:
+    folder = path.relative_to(PACKAGE).parts[0]
+    if folder not in MAY_IMPORT:
+        return
+    for module in imports(path):
+        parts = module.split(".")
+        if parts[0] == "batchfuse" and len(parts) > 1 and parts[1] != folder:
+            assert parts[1] in MAY_IMPORT[folder], f"{folder} imports {module}"
+
+
+@pytest.mark.parametrize(
+    ("command", "heavy"),
+    [
+        (["--help"], ("torch", "dask", "distributed", "rasterio", "zarr", "numba", "numpy")),
+        (["run", "--help"], ("torch", "dask", "distributed", "rasterio", "zarr")),
+        (["methods"], ("torch", "dask", "distributed", "rasterio", "zarr")),
+        (["schema"], ("torch", "dask", "distributed", "rasterio", "zarr")),
+    ],
+)
+def test_light_commands_import_nothing_heavy(command: list[str], heavy: tuple[str, ...]) -> None:
+    code = (
+        "import sys, contextlib, io\n"
+        "from batchfuse.cli import main\n"
+        f"sys.argv = ['batchfuse', *{command!r}]\n"
+        "with contextlib.redirect_stdout(io.StringIO()):\n"
+        "    try:\n        main()\n    except SystemExit as done:\n        assert not done.code, done.code\n"
+        f"print([name for name in {heavy!r} if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.stdout.strip() == "[]", done.stdout + done.stderr
+
+
+def test_every_public_name_is_there() -> None:
+    for name in batchfuse.__all__:
+        assert getattr(batchfuse, name) is not None
+    assert set(batchfuse.__all__) <= set(dir(batchfuse))
