@@ -116,11 +116,9 @@ class Cluster:
         block: bool,
     ) -> bool:
         """Submits one more item if there is a place for it; False once there is no item left."""
-        if self._stopped.is_set():
-            return False
         if not self._places.acquire(blocking=block):
             return True
-        item = next(waiting, None)
+        item = None if self._stopped.is_set() else next(waiting, None)
         if item is None:
             self._places.release()
             return False

@@ -25,8 +25,7 @@ def fuse(
     """The fused image of two or more images, values 0..1.
 
     Args:
-        arrays: (y, x), or (n, y, x) for n independent images; all of one shape, finite, never below 0. Above 1
-            is no harm.
+        arrays: (y, x), or (n, y, x) for n independent images; all of one shape, finite, never below 0.
         strategy: l1, mean or average.
         weights: a shipped name or a .safetensors file.
         device: auto, cpu, cuda or cuda:N.

@@ -106,8 +106,9 @@ class Res2NetFuser:
             columns - right == ENCODER_RADIUS,
         )
         start = (0 if cut[0] else top, 0 if cut[2] else left)
-        at = (..., *(slice(a, a + n) for a, n in zip(start, part.shape, strict=True)))
-        return [self._network.encode(image, cut)[at] for image in self._images(sources, window)]
+        at_rows, at_columns = (slice(a, a + n) for a, n in zip(start, part.shape, strict=True))
+        encoded = (self._network.encode(image, cut) for image in self._images(sources, window))
+        return [features[:, :, at_rows, at_columns] for features in encoded]
 
     def _images(self, sources: Pixels, window: Window) -> Iterator[Tensor]:
         """Each source in the window, (1, 1, y, x), on the device."""
@@ -164,4 +165,5 @@ def _cuts(start: int, stop: int, edge: int) -> list[tuple[int, int]]:
 def _extremes(means: NDArray[Any], valid: NDArray[np.bool_]) -> Extremes:
     low = np.where(valid, means, np.inf).min(axis=(1, 2), initial=np.inf)
     high = np.where(valid, means, -np.inf).max(axis=(1, 2), initial=-np.inf)
-    return Extremes(tuple(map(float, low)), tuple(map(float, high)))
+    # -0.0 becomes 0.0: which of the two a merge keeps would depend on the order
+    return Extremes(tuple(float(v) + 0.0 for v in low), tuple(float(v) + 0.0 for v in high))
