@@ -387,6 +387,7 @@ def test_what_the_satellite_does_not_see_has_no_place():
     alignment = align(reference, WORLD)
     rows, _ = whole(alignment)
     assert np.isnan(rows[:40, :40]).all()
+    assert alignment.source_window(Window((0, 0), (40, 40))) is None
     assert np.isfinite(rows[200:340, 200:340]).all()
     assert alignment.coverage == pytest.approx(np.isfinite(rows).mean(), abs=0.02)
 

@@ -65,21 +65,17 @@ class Alignment:
 
         ``margin`` more on each side, cut at the source's edge.
         """
-        whole = Window.whole(self.reference.shape)
-        points = [_extent(rows, columns) for rows, columns in self._outline(window or whole)]
-        low, high = np.nanmin([p[0] for p in points], axis=0), np.nanmax([p[1] for p in points], axis=0)
-        if not (np.isfinite(low).all() and np.isfinite(high).all()):
+        extent = _extent(self._outline(window or Window.whole(self.reference.shape)))
+        if extent is None:
             return None
-        height, width = self.source.shape
+        low, high = extent
+        shape = self.source.shape
         reach = np.array(self.footprint) / 2
         # a pixel i reaches from i - 0.5 to i + 0.5; the small number keeps noise from adding a row
-        start = np.clip(np.floor(low - reach + 0.5 + IDENTICAL) - margin, -1, (height, width)).astype(int)
-        stop = np.clip(np.ceil(high + reach + 0.5 - IDENTICAL) + margin, 0, (height + 1, width + 1)).astype(
-            int
-        )
-        return Window(tuple(map(int, start)), tuple(map(int, stop))).intersection(
-            Window.whole((height, width))
-        )
+        first = np.clip(np.floor(low - reach + 0.5 + IDENTICAL) - margin, -1, shape)
+        last = np.clip(np.ceil(high + reach + 0.5 - IDENTICAL) + margin, 0, np.add(shape, 1))
+        found = Window(tuple(int(n) for n in first), tuple(int(n) for n in last))
+        return found.intersection(Window.whole(shape))
 
     def differences(self) -> list[str]:
         """How the source's grid differs from the reference, in sentences for people; none where identical."""
@@ -230,11 +226,12 @@ def _disjoint(reference: Grid, source: Grid | ControlPoints, names: tuple[str, s
     )
 
 
-def _extent(rows: FloatArray, columns: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """Lowest and highest (row, column), NaN where there is no place at all."""
+def _extent(points: list[tuple[FloatArray, FloatArray]]) -> tuple[FloatArray, FloatArray] | None:
+    """Lowest and highest (row, column) of points, or None where none has a place."""
+    rows, columns = (np.concatenate([p[axis].ravel() for p in points]) for axis in (0, 1))
     finite = np.isfinite(rows) & np.isfinite(columns)
     if not finite.any():
-        return np.full(2, np.nan), np.full(2, np.nan)
+        return None
     places = np.stack([rows[finite], columns[finite]])
     return places.min(axis=1), places.max(axis=1)
 

@@ -272,30 +272,37 @@ def box(
 
     Valid where half of the area is, of what lies within the source.
     """
-    channels = values.shape[0]
-    totals = np.empty(channels)
+    height, width = shape
+    one = np.uint64(1)
     for y in range(rows.shape[0]):
         for x in range(rows.shape[1]):
             r, c = rows[y, x], columns[y, x]
-            if not (r >= -0.5 and r < shape[0] - 0.5 and c >= -0.5 and c < shape[1] - 0.5):
+            if not (r >= -0.5 and r < height - 0.5 and c >= -0.5 and c < width - 0.5):
                 continue
             # pixel i reaches from i to i + 1 here
-            top, bottom = max(r + 0.5 - size[0] / 2, 0.0), min(r + 0.5 + size[0] / 2, float(shape[0]))
-            left, right = max(c + 0.5 - size[1] / 2, 0.0), min(c + 0.5 + size[1] / 2, float(shape[1]))
-            weight = 0.0
-            totals[:] = 0.0
-            for i in range(int(top), ceil(bottom)):
-                across = min(bottom, i + 1.0) - max(top, float(i))
-                line = np.uint64(i - start[0])
-                for j in range(int(left), ceil(right)):
-                    at = np.uint64(j - start[1])
-                    if complete or valid[line, at]:
-                        w = across * (min(right, j + 1.0) - max(left, float(j)))
-                        weight += w
-                        for k in range(channels):
-                            totals[k] += w * values[k, line, at]
+            top, bottom = max(r + 0.5 - size[0] / 2, 0.0), min(r + 0.5 + size[0] / 2, float(height))
+            left, right = max(c + 0.5 - size[1] / 2, 0.0), min(c + 0.5 + size[1] / 2, float(width))
+            west, east = min(right, int(left) + 1.0) - left, right - (ceil(right) - 1)
+            first, last = np.uint64(int(left) - start[1]), np.uint64(ceil(right) - 1 - start[1])
+            area, lost = (bottom - top) * (right - left), 0.0
+            if not complete:
+                for i in range(int(top), ceil(bottom)):
+                    down, line = min(bottom, i + 1.0) - max(top, float(i)), np.uint64(i - start[0])
+                    for j in range(first, last + one):
+                        if not valid[line, j]:
+                            lost += down * (west if j == first else (east if j == last else 1.0))
             # the area is told in 53 bits: a half that is meant must not fail by the last of them
-            if weight > 0 and weight >= 0.5 * (bottom - top) * (right - left) * (1 - 1e-12):
-                out_valid[y, x] = True
-                for k in range(channels):
-                    out[k, y, x] = totals[k] / weight
+            if lost > 0.5 * area * (1 + 1e-12):
+                continue
+            out_valid[y, x] = True
+            for k in range(values.shape[0]):
+                total = 0.0
+                for i in range(int(top), ceil(bottom)):
+                    down, line = min(bottom, i + 1.0) - max(top, float(i)), np.uint64(i - start[0])
+                    across = 0.0
+                    for j in range(first, last + one):
+                        if lost == 0 or valid[line, j]:
+                            part = west if j == first else (east if j == last else 1.0)
+                            across += part * values[k, line, j]
+                    total += down * across
+                out[k, y, x] = total / (area - lost)
