@@ -132,11 +132,13 @@ def fuse_case(folder: Path, size: int, name: str) -> None:
     if name in fuser:
         weights = "res2netfuse" if name == "tenth" else ""
         batchfuse.register(batchfuse.Method(name, f"__main__:{fuser[name].__name__}", strategies, weights))
-    recipe = batchfuse.Recipe(
-        inputs={"thermal": f"{size}_thermal.tif", "optical": f"{size}_optical.tif"},
-        fusion={"method": "res2netfuse" if name == "network" else name},
-        output={"path": f"{size}_{name}"},
-        folder=folder,
+    recipe = batchfuse.Recipe.model_validate(
+        {
+            "inputs": {"thermal": f"{size}_thermal.tif", "optical": f"{size}_optical.tif"},
+            "fusion": {"method": "res2netfuse" if name == "network" else name},
+            "output": {"path": f"{size}_{name}"},
+            "folder": folder,
+        }
     )
     started = time.monotonic()
     report = batchfuse.run(recipe, overwrite=True)

@@ -89,7 +89,8 @@ def make_partner(file: Path, partner: Path) -> bool:
 def outcome(name: str, inputs: dict[str, Any], output: Path) -> str:
     """Fuses one scene; the one line of what became of it."""
     folder = output / name.replace(" ", "_").replace(",", "")
-    recipe = batchfuse.Recipe(inputs=inputs, output={"path": str(folder)}, folder=output)
+    made = {"inputs": inputs, "output": {"path": str(folder)}, "folder": output}
+    recipe = batchfuse.Recipe.model_validate(made)
     try:
         report = batchfuse.run(recipe, overwrite=True)
     except batchfuse.BatchfuseError as error:

@@ -11,13 +11,14 @@ from affine import Affine
 from numpy.typing import NDArray
 
 UTM32 = "EPSG:32632"
+NORTH_UP = Affine(10, 0, 500_000, 0, -10, 5_600_000)
 
 
 def write_raster(
     path: Path,
     pixels: NDArray[Any],
     *,
-    transform: Affine | None = Affine(10, 0, 500_000, 0, -10, 5_600_000),
+    transform: Affine | None = NORTH_UP,
     crs: str | None = UTM32,
     nodata: float | None = None,
     scale: float | None = None,

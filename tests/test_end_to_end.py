@@ -14,11 +14,11 @@ import rioxarray  # noqa: F401  (adds the accessor)
 import torch
 import xarray as xr
 from affine import Affine
-from rasters import UTM32, photo, write_raster
+from rasters import photo, write_raster
 
 import batchfuse
-from batchfuse.fusion.weights import load_weights
 from batchfuse.fusion.strategies import fused_features
+from batchfuse.fusion.weights import load_weights
 
 # rioxarray and odc-geo still multiply affines with *
 pytestmark = pytest.mark.filterwarnings("ignore::PendingDeprecationWarning")
@@ -34,7 +34,9 @@ def pair(tmp_path: Path) -> Path:
     write_raster(tmp_path / "a_optical.tif", rgb, nodata=0, transform=NORTH_UP, photometric="RGB")
     thermal = (photo((80, 90), 2)[0] * 30 + 280).astype(np.float32)
     thermal[40:50, 40:60] = np.nan
-    write_raster(tmp_path / "a_thermal.tif", thermal, transform=NORTH_UP @ Affine.scale(3) @ Affine.translation(-3, -4))
+    write_raster(
+        tmp_path / "a_thermal.tif", thermal, transform=NORTH_UP @ Affine.scale(3) @ Affine.translation(-3, -4)
+    )
     return tmp_path
 
 
@@ -67,7 +69,9 @@ def test_a_pair_becomes_one_store_with_the_references_place_colour_and_range(pai
     assert np.isfinite(image).all()  # where the optical has no data the thermal has
     # luminance is fused, the differences between the bands are the reference's own
     valid = (optical > 0).all(0)
-    assert np.allclose((image[0] - image[1])[valid], (optical[0].astype(float) - optical[1])[valid], atol=0.05)
+    assert np.allclose(
+        (image[0] - image[1])[valid], (optical[0].astype(float) - optical[1])[valid], atol=0.05
+    )
     assert (pair / "fused" / "a.quicklook.png").exists()
     written = json.loads((pair / "fused" / "report.json").read_text())
     assert written["scenes"][0]["status"] == "complete"
@@ -117,7 +121,12 @@ def test_every_type_comes_back_within_its_own_precision(pair: Path, dtype: str) 
     missing = np.isnan(image) if np.isnan(nodata) else image == nodata
     assert (missing == np.isnan(exact)).all()
     if dtype in ("uint16", "int16"):
-        assert np.abs(image[~missing] - np.clip(exact[~missing], *((1, 65535) if dtype == "uint16" else (0, 32767)))).max() <= 1
+        assert (
+            np.abs(
+                image[~missing] - np.clip(exact[~missing], *((1, 65535) if dtype == "uint16" else (0, 32767)))
+            ).max()
+            <= 1
+        )
 
 
 def test_three_sources_fuse_whatever_their_order(pair: Path) -> None:

@@ -30,7 +30,9 @@ def test_cores_cover_each_pixel_once_and_windows_hold_their_halo(
 
 
 @given(SHAPES, st.data())
-def test_the_intersection_of_windows_is_that_of_their_pixels(shape: tuple[int, int], data: st.DataObject) -> None:
+def test_the_intersection_of_windows_is_that_of_their_pixels(
+    shape: tuple[int, int], data: st.DataObject
+) -> None:
     def window() -> Window:
         corners = [sorted(data.draw(st.tuples(st.integers(0, n), st.integers(0, n)))) for n in shape]
         return Window(tuple(c[0] for c in corners), tuple(c[1] for c in corners))

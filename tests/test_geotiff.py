@@ -117,7 +117,7 @@ def test_alpha_is_validity_and_no_band(tmp_path: Path) -> None:
 
 def test_four_bands_of_which_none_is_alpha_are_asked_about(tmp_path: Path) -> None:
     path = write_raster(tmp_path / "a.tif", ramp(bands=4))
-    with pytest.raises(SourceError, match="has 4 bands: say which .*`bands:`"):
+    with pytest.raises(SourceError, match=r"has 4 bands: say which .*`bands:`"):
         open_source("optical", [path])
     assert [band.number for band in open_source("optical", [path], bands=[3, 2, 1]).bands] == [3, 2, 1]
 
@@ -196,7 +196,9 @@ def test_a_crs_of_the_recipe_overrides_the_files(tmp_path: Path) -> None:
         (b"II*\x00garbage", "is damaged|not an image"),
     ],
 )
-def test_a_file_that_is_no_image_gets_one_line_with_its_name(tmp_path: Path, content: bytes, line: str) -> None:
+def test_a_file_that_is_no_image_gets_one_line_with_its_name(
+    tmp_path: Path, content: bytes, line: str
+) -> None:
     path = tmp_path / "x.tif"
     path.write_bytes(content)
     with pytest.raises(SourceError, match=line) as caught:
@@ -216,13 +218,8 @@ def test_a_file_cut_off_is_refused_when_its_pixels_are_read(tmp_path: Path) -> N
     noise = np.random.default_rng(0).random((300, 300))
     path = write_raster(tmp_path / "a.tif", noise, compress="deflate")
     path.write_bytes(path.read_bytes()[:-200_000])
-    try:
-        source = open_source("thermal", [path])
-    except SourceError as error:
-        assert str(path) in str(error)
-        return
     with pytest.raises(SourceError, match=r"a\.tif can't be read.*cut off"):
-        read_pixels(source, Window.whole((300, 300)))
+        read_pixels(open_source("thermal", [path]), Window.whole((300, 300)))
 
 
 def test_a_file_that_changed_is_read_anew(tmp_path: Path) -> None:
@@ -240,12 +237,14 @@ def test_real_ground_control_points_are_read() -> None:
 
 
 def test_real_rpcs_are_refused_with_the_remedy() -> None:
-    with pytest.raises(SourceError, match="RPC.*gdalwarp"):
+    with pytest.raises(SourceError, match=r"RPC.*gdalwarp"):
         open_source("optical", [shared_data("geo/nasty/rpc_only_crop.tif")])
 
 
 def test_a_real_big_endian_file_reads_as_the_little_endian_one() -> None:
     there = Window((100, 50), (200, 150))
     big = open_source("thermal", [shared_data("geo/nasty/bigendian_thermal.tif")])
-    little = open_source("thermal", [shared_data("geo/pair_landsat5_para_brazil/LT52240631988227CUB02_B6.TIF")])
+    little = open_source(
+        "thermal", [shared_data("geo/pair_landsat5_para_brazil/LT52240631988227CUB02_B6.TIF")]
+    )
     assert (read_pixels(big, there)[0] == read_pixels(little, there)[0]).all()

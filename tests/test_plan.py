@@ -23,7 +23,9 @@ def plan_of(folder: Path, roles: dict[str, Any], **settings: Any) -> Plan:
     return batchfuse.make_plan(batchfuse.Recipe(inputs=inputs, folder=folder, **settings))
 
 
-def raster(folder: Path, role: str, transform: Affine, bands: int = 1, crs: str | None = "EPSG:32632") -> None:
+def raster(
+    folder: Path, role: str, transform: Affine, bands: int = 1, crs: str | None = "EPSG:32632"
+) -> None:
     edge = 90 if transform == FINE else 30
     pixels = np.rint(photo((edge, edge), len(role), bands) * 999 + 1).astype(np.uint16)
     write_raster(folder / f"{role}.tif", pixels, transform=transform, crs=crs)

@@ -14,7 +14,9 @@ from batchfuse.task import reduced
 
 
 @given(st.integers(5, 60), st.integers(5, 60), st.integers(3, 40), st.integers(1, 9))
-def test_a_mosaic_of_tiles_is_the_block_mean_of_the_whole(rows: int, columns: int, size: int, step: int) -> None:
+def test_a_mosaic_of_tiles_is_the_block_mean_of_the_whole(
+    rows: int, columns: int, size: int, step: int
+) -> None:
     image = np.random.default_rng(0).random((2, rows, columns))
     image[:, :3, :4] = np.nan
     shape = (-(-rows // step), -(-columns // step))

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ def scaling_of(
     source = open_source("thermal", [path], **settings)
     rows, columns = source.place.shape
     edges = np.linspace(0, rows, pieces + 1).astype(int)
-    windows = [Window((int(a), 0), (int(b), columns)) for a, b in zip(edges[:-1], edges[1:], strict=True)]
+    windows = [Window((int(a), 0), (int(b), columns)) for a, b in itertools.pairwise(edges)]
     read = [read_pixels(source, window) for window in windows]
     bands = range(len(source.bands))
     tallies = [Tally.merged(tallied(pixels[i], valid) for pixels, valid in read) for i in bands]

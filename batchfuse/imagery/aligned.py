@@ -6,14 +6,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
-from batchfuse.imagery.align import Alignment, align
-from batchfuse.imagery.resample import resampled
 from numpy.typing import NDArray
 
 from batchfuse.errors import GridError
 from batchfuse.geometry.grid import Grid
 from batchfuse.geometry.window import Window
+from batchfuse.imagery.align import Alignment, align
 from batchfuse.imagery.geotiff import read_pixels
+from batchfuse.imagery.resample import resampled
 from batchfuse.imagery.scaling import Scaling, scaled
 from batchfuse.imagery.scene import Source
 from batchfuse.imagery.tally import Tally, refined, tallied
