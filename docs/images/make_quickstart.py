@@ -1,0 +1,34 @@
+"""Draws quickstart.png: the quicklook of the quickstart's scene, reduced to the width of a page.
+
+python docs/images/make_quickstart.py
+"""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+from PIL import Image
+
+import batchfuse
+
+HERE = Path(__file__).parent
+RECIPE = HERE.parents[1] / "recipes" / "quickstart" / "recipe.yaml"
+WIDTH = 1080
+
+
+def main() -> None:
+    """Fuses the scene in a temporary folder, and reduces its quicklook."""
+    with tempfile.TemporaryDirectory() as folder:
+        report = batchfuse.run(batchfuse.Recipe.load(RECIPE, [f"output.path={folder}"]))
+        if report.exit_code:
+            raise SystemExit(str(report.outcomes))
+        with Image.open(Path(folder) / "valley.quicklook.png") as quicklook:
+            page = Image.new("RGBA", quicklook.size, "white")
+            page.alpha_composite(quicklook.convert("RGBA"))
+    size = (WIDTH, round(page.height * WIDTH / page.width))
+    page.convert("RGB").resize(size, Image.Resampling.LANCZOS).save(HERE / "quickstart.png", optimize=True)
+
+
+if __name__ == "__main__":
+    main()
