@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 
 from batchfuse.errors import WeightsError
 from batchfuse.fusion.res2netfuse import Res2NetFuse, Res2NetFuseConfig
@@ -52,8 +52,9 @@ def save_weights(network: Res2NetFuse, path: Path, made: Mapping[str, Any]) -> N
     metadata = {_ARCHITECTURE: json.dumps(about, sort_keys=True)}
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        save_file(tensors, path, metadata=metadata)
-    except (OSError, SafetensorError) as error:
+        # not save_file: it makes files that nobody else may read
+        path.write_bytes(save(tensors, metadata))
+    except OSError as error:
         raise WeightsError(f"the weights file {path} can't be written: {error}") from error
 
 

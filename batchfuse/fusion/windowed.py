@@ -113,7 +113,7 @@ class Res2NetFuser:
     def _images(self, sources: Pixels, window: Window) -> Iterator[Tensor]:
         """Each source in the window, (1, 1, y, x), on the device."""
         for source in sources:
-            pixels = np.ascontiguousarray(source[window.slices], self.precision)
+            pixels = np.array(source[window.slices], self.precision, order="C")  # torch wants to own it
             yield torch.from_numpy(pixels).to(self._device)[None, None]
 
     def _edge(self, sources: int) -> int:
@@ -122,6 +122,8 @@ class Res2NetFuser:
         if self._device.type != "cuda":
             return _CPU_INNER
         free, _ = torch.cuda.mem_get_info(self._device)
+        # what torch has taken and holds ready is free for us too
+        free += torch.cuda.memory_reserved(self._device) - torch.cuda.memory_allocated(self._device)
         pixels = free / 2 / (_BYTES_A_PIXEL * max(1, sources / 2))
         return int(max(_CPU_INNER, min(4096, pixels**0.5 - 2 * RADIUS)))
 

@@ -1,0 +1,233 @@
+from __future__ import annotations
+
+import itertools
+import math
+import sys
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from batchfuse.errors import BatchfuseError, RecipeError, SourceError, WeightsError
+from batchfuse.fusion.weights import load_weights
+from batchfuse.training.loss import loss, psnr, ssim
+from batchfuse.training.photographs import read_photograph
+from batchfuse.training.trainer import _pixel_weight, _rate, train
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _one_thread():
+    """Threads that wait for each other are slow on a busy machine."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def picture(shape=(60, 70), seed=0):
+    random = np.random.default_rng(seed)
+    y, x = np.mgrid[: shape[0], : shape[1]]
+    image = 120 + 60 * np.sin(y / 5) * np.cos(x / 7) + 50 * (x > y) + random.normal(0, 4, shape)
+    return np.clip(image, 0, 255).astype(np.uint8)
+
+
+@pytest.fixture
+def photograph(tmp_path):
+    Image.fromarray(picture()).save(tmp_path / "photo.png")
+    return tmp_path / "photo.png"
+
+
+def ssim_by_hand(x, y):
+    """The mean structural similarity written out window by window (metrics.md, section 1)."""
+    t = np.arange(-5, 6)
+    g = np.exp(-(t**2) / 4.5)
+    window = np.outer(g, g) / g.sum() ** 2
+    px, py = (np.pad(a, 5, mode="edge") for a in (x, y))
+    values = []
+    for i in range(x.shape[0]):
+        for j in range(x.shape[1]):
+            a, b = px[i : i + 11, j : j + 11], py[i : i + 11, j : j + 11]
+            ma, mb = (window * a).sum(), (window * b).sum()
+            va, vb = (window * a * a).sum() - ma**2, (window * b * b).sum() - mb**2
+            cov = (window * a * b).sum() - ma * mb
+            values.append(
+                (2 * ma * mb + 1e-4) * (2 * cov + 9e-4) / ((ma**2 + mb**2 + 1e-4) * (va + vb + 9e-4))
+            )
+    return np.mean(values)
+
+
+def tensors(*arrays):
+    return [torch.from_numpy(a)[None, None] for a in arrays]
+
+
+def test_ssim_is_the_one_of_the_figures():
+    x, y = picture((21, 17)) / 255, picture((21, 17), seed=1) / 255
+    assert float(ssim(*tensors(x, y))) == pytest.approx(ssim_by_hand(x, y), abs=1e-12)
+
+
+def test_ssim_averages_over_a_batch():
+    x, y, z = tensors(*(picture((21, 17), seed=s) / 255 for s in range(3)))
+    both = ssim(torch.cat([x, y]), torch.cat([z, z]))
+    assert float(both) == pytest.approx((float(ssim(x, z)) + float(ssim(y, z))) / 2, abs=1e-12)
+
+
+def test_equal_images_have_no_loss():
+    (x,) = tensors(picture() / 255)
+    assert float(loss(x, x, 300)) == pytest.approx(0, abs=1e-12)
+    assert math.isinf(float(psnr(x, x)))
+
+
+def test_the_loss_weighs_the_pixels():
+    x, y = tensors(picture() / 255, picture(seed=1) / 255)
+    mse = float(((x - y) ** 2).mean())
+    assert float(loss(x, y, 7)) == pytest.approx(7 * mse + 1 - float(ssim(x, y)), rel=1e-12)
+    assert float(psnr(x, y)) == pytest.approx(10 * math.log10(1 / mse), rel=1e-12)
+
+
+def test_the_learning_rate_warms_up_and_falls_to_nothing():
+    rates = [_rate(i, 2000) for i in range(2000)]
+    assert rates[0] == 0.01
+    assert rates[99] == rates[100] == 1
+    assert all(a > b for a, b in itertools.pairwise(rates[100:]))
+    assert rates[-1] < 1e-5
+
+
+def test_the_pixel_weight_rises_exponentially_from_1_to_300():
+    weights = [_pixel_weight(i, 2000) for i in range(2000)]
+    assert (weights[0], weights[-1]) == (1, 300)
+    ratios = np.divide(weights[1:], weights[:-1])
+    np.testing.assert_allclose(ratios, ratios[0], rtol=1e-12)
+
+
+def test_the_loss_falls_and_the_file_says_how_it_was_made(photograph, tmp_path):
+    seen = []
+    out = tmp_path / "new" / "w.safetensors"
+    result = train(
+        [photograph], out, iterations=60, crop=32, device="cpu", progress=lambda *line: seen.append(line)
+    )
+    assert [line[0] for line in seen] == list(range(1, 61))
+    assert np.mean([line[2] for line in seen[-10:]]) > np.mean([line[2] for line in seen[:10]]) + 5
+    made = load_weights(out).made
+    assert made["settings"] == {"iterations": 60, "crop": 32, "learning_rate": 1e-3, "seed": 0}
+    assert made["images"] == [
+        {"name": "photo.png", "sha256": read_photograph(photograph).sha256, "shape": [60, 70]}
+    ]
+    assert made["figures"] == {"loss": result.loss, "psnr": result.psnr, "ssim": result.ssim}
+    target = torch.from_numpy(read_photograph(photograph).pixels)[None, None]
+    with torch.inference_mode():
+        image = load_weights(out).network()(target)
+    assert float(psnr(image, target)) == pytest.approx(result.psnr, abs=1e-3)
+    assert str(tmp_path) not in out.read_bytes().decode("latin-1")
+
+
+def test_training_is_repeatable_and_the_seed_matters(photograph, tmp_path):
+    contents = []
+    for name, seed in (("a", 5), ("b", 5), ("c", 6)):
+        torch.rand(3)  # what was drawn before is of no account
+        path = tmp_path / f"{name}.safetensors"
+        train([photograph], path, iterations=3, crop=24, seed=seed, device="cpu")
+        contents.append(path.read_bytes())
+    assert contents[0] == contents[1] != contents[2]
+
+
+def test_training_leaves_the_random_state_alone(photograph, tmp_path):
+    state = torch.random.get_rng_state()
+    train([photograph], tmp_path / "w.safetensors", iterations=1, crop=24, device="cpu")
+    assert torch.equal(torch.random.get_rng_state(), state)
+
+
+def test_several_photographs_are_trained_on(photograph, tmp_path):
+    Image.fromarray(picture(seed=2)).save(tmp_path / "second.png")
+    out = tmp_path / "w.safetensors"
+    train([photograph, tmp_path / "second.png"], out, iterations=1, crop=24, device="cpu")
+    assert [image["name"] for image in load_weights(out).made["images"]] == ["photo.png", "second.png"]
+
+
+def test_gray_16_bits_and_colour_are_read_to_0_1(tmp_path):
+    gray = picture()
+    images = {
+        "l.png": Image.fromarray(gray),
+        "i16.png": Image.fromarray(gray.astype(np.uint16) * 257),
+        "i16.tif": Image.fromarray(gray.astype(np.uint16) * 257),
+        "rgb.png": Image.fromarray(np.stack([gray] * 3, axis=2)),
+        "rgba.png": Image.fromarray(np.stack([gray] * 4, axis=2)),
+        "p.png": Image.fromarray(gray).quantize(256),
+    }
+    for name, image in images.items():
+        image.save(tmp_path / name)
+        pixels = read_photograph(tmp_path / name).pixels
+        assert pixels.dtype == np.float32
+        np.testing.assert_allclose(pixels, gray / 255, atol=1e-6, err_msg=name)
+
+
+def test_colour_is_read_by_its_luminance(tmp_path):
+    rgb = np.zeros((30, 30, 3), np.uint8)
+    rgb[:10, :, 0] = rgb[10:20, :, 1] = rgb[20:, :, 2] = 255
+    Image.fromarray(rgb).save(tmp_path / "rgb.png")
+    pixels = read_photograph(tmp_path / "rgb.png").pixels
+    np.testing.assert_allclose(pixels[::10, 0], [0.299, 0.587, 0.114], atol=1e-7)
+
+
+@pytest.mark.parametrize(
+    ("make", "match"),
+    [
+        (lambda _: None, "No such file"),
+        (lambda p: p.mkdir(), "Is a directory"),
+        (lambda p: p.write_bytes(b"nothing"), "cannot identify"),
+        (lambda p: p.write_bytes(b""), "cannot identify"),
+        (lambda p: Image.new("L", (30, 30), 7).save(p), "single value"),
+        (lambda p: Image.fromarray(np.eye(30, dtype=np.float32)).save(p, "TIFF"), "of mode F"),
+        (lambda p: Image.fromarray(np.eye(30, dtype=np.int32) * 70000).save(p, "TIFF"), "0 to 70000"),
+    ],
+)
+def test_images_that_can_not_be_trained_on_are_one_line(tmp_path, make, match):
+    path = tmp_path / "photo.png"
+    make(path)
+    with pytest.raises(SourceError, match=rf"photo\.png .*{match}") as caught:
+        train([path], tmp_path / "w.safetensors", iterations=1, device="cpu")
+    assert "\n" not in str(caught.value)
+
+
+def test_a_truncated_image_is_one_line(photograph, tmp_path):
+    photograph.write_bytes(photograph.read_bytes()[:2000])
+    with pytest.raises(SourceError, match=r"photo\.png can't be read"):
+        train([photograph], tmp_path / "w.safetensors", iterations=1, device="cpu")
+
+
+@pytest.mark.parametrize(
+    ("settings", "match"),
+    [
+        ({"iterations": 0}, "0 iterations"),
+        ({"crop": 8}, "crops of 8 pixels are too small"),
+        ({"crop": 64}, r"photo\.png has 60 x 70 pixels, less than a crop of 64"),
+        ({"learning_rate": 0.0}, "learning rate 0.0"),
+        ({"learning_rate": math.nan}, "learning rate nan"),
+        ({"device": "gpu"}, "no device 'gpu'"),
+    ],
+)
+def test_settings_that_can_not_work_are_one_line(photograph, tmp_path, settings, match):
+    with pytest.raises(RecipeError, match=match):
+        train([photograph], tmp_path / "w.safetensors", **settings)
+    assert not (tmp_path / "w.safetensors").exists()
+
+
+def test_training_needs_an_image_and_a_safetensors_file(photograph, tmp_path):
+    with pytest.raises(RecipeError, match="needs an image"):
+        train([], tmp_path / "w.safetensors")
+    with pytest.raises(RecipeError, match=r"w\.pth has to end in \.safetensors"):
+        train([photograph], tmp_path / "w.pth")
+
+
+def test_a_loss_that_overflows_is_one_line(photograph, tmp_path):
+    with pytest.raises(BatchfuseError, match=r"the loss is \w+ at iteration \d+: lower the learning rate"):
+        train(
+            [photograph], tmp_path / "w.safetensors", iterations=9, crop=24, learning_rate=1e30, device="cpu"
+        )
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="folders of others can be written there")
+def test_an_output_that_can_not_be_written_is_told_after_training(photograph, tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(WeightsError, match="can't be written"):
+        train([photograph], tmp_path / "file" / "w.safetensors", iterations=1, crop=24, device="cpu")
