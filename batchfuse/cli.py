@@ -86,7 +86,7 @@ def told(function: Callable[..., Any]) -> Callable[..., Any]:
 @PROFILE
 @SET
 @ONLY
-@click.option("--overwrite", is_flag=True, help="Replace stores that another recipe, weights or inputs made.")
+@click.option("--overwrite", is_flag=True, help="Fuse anew what is there already, whatever made it.")
 @click.option("-n", "--dry-run", is_flag=True, help="Only say what would be done.")
 @click.option(
     "--report", type=click.Path(path_type=Path, dir_okay=False), help="Write the report here, too (JSON)."
@@ -199,12 +199,26 @@ def methods(as_json: bool) -> None:
     type=click.Path(path_type=Path, dir_okay=False),
     help="The .safetensors file.",
 )
-@click.option("--iterations", default=2000, show_default=True, type=click.IntRange(1))
+@click.option(
+    "--iterations", default=2000, show_default=True, type=click.IntRange(1), help="Steps, of one crop each."
+)
 @click.option(
     "--crop", default=64, show_default=True, type=click.IntRange(16), help="Edge of a crop in pixels."
 )
-@click.option("--learning-rate", default=1e-3, show_default=True, type=click.FloatRange(0, min_open=True))
-@click.option("--seed", default=0, show_default=True, type=click.IntRange(0))
+@click.option(
+    "--learning-rate",
+    default=1e-3,
+    show_default=True,
+    type=click.FloatRange(0, min_open=True),
+    help="Its peak: it rises, then falls to 0.",
+)
+@click.option(
+    "--seed",
+    default=0,
+    show_default=True,
+    type=click.IntRange(0),
+    help="The same seed gives the same weights.",
+)
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
 @told
 def train(images: tuple[Path, ...], output: Path, **settings: Any) -> None:
@@ -240,11 +254,13 @@ def _method(found: Any) -> dict[str, Any]:
 
 
 def _print_plan(plan: Plan, verbose: bool) -> None:
+    from batchfuse.report.progress import counted
+
     for job in plan.jobs:
         rows, columns = job.scene.grid.shape
         click.echo(
-            f"{job.scene.name}: {columns}x{rows} pixels like {job.reference.role}, {len(job.tiling)} tiles "
-            f"of {job.tiling.size}, {_bytes(job.bytes_out)} -> {job.store}"
+            f"{job.scene.name}: {columns}x{rows} pixels like {job.reference.role}, "
+            f"{counted(len(job.tiling), 'tile')} of {job.tiling.size}, {_bytes(job.bytes_out)} -> {job.store}"
         )
         for source in job.scene.sources if verbose else ():
             click.echo(f"  {source.role}: {source.name}")
@@ -257,7 +273,8 @@ def _print_plan(plan: Plan, verbose: bool) -> None:
     _print_unmatched(plan, verbose, err=False)
     memory = max((job.memory() for job in plan.jobs), default=0)
     click.echo(
-        f"{len(plan.jobs)} scenes to fuse, {len(plan.failures)} that can't be, {plan.tiles} tiles, "
+        f"{counted(len(plan.jobs), 'scene')} to fuse, {len(plan.failures)} that can't be, "
+        f"{counted(plan.tiles, 'tile')}, "
         f"{_bytes(sum(job.bytes_out for job in plan.jobs))} before compression, "
         f"{_bytes(memory)} of memory a tile at work"
     )
@@ -268,10 +285,12 @@ def _print_unmatched(plan: Plan, verbose: bool, err: bool = True) -> None:
     for file in shown:
         click.echo(f"unmatched: {file.path}: {file.reason}", err=err)
     if len(shown) < len(plan.unmatched):
-        click.echo(f"unmatched: {len(plan.unmatched) - len(shown)} more files (-v lists them)", err=err)
+        click.echo(f"unmatched: {len(plan.unmatched) - len(shown)} more (-v lists them)", err=err)
 
 
 def _print_outcome(report: Report, plan: Plan, quiet: bool) -> None:
+    from batchfuse.report.progress import counted
+
     failed = [o for o in report.outcomes if o.status not in ("complete", "kept")]
     if quiet:
         for outcome in failed:
@@ -283,7 +302,7 @@ def _print_outcome(report: Report, plan: Plan, quiet: bool) -> None:
     kept = sum(o.status == "kept" for o in report.outcomes)
     done = sum(o.status == "complete" for o in report.outcomes)
     click.echo(
-        f"{done} scenes fused, {kept} complete before, {len(failed)} not; report: "
+        f"{counted(done, 'scene')} fused, {kept} complete before, {len(failed)} not; report: "
         f"{plan.recipe.output_folder / 'report.json'}",
         err=True,
     )

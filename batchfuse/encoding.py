@@ -13,6 +13,8 @@ from batchfuse.imagery.scene import Source
 
 __all__ = ["Encoding"]
 
+FEW = 16  # whole numbers that an image can hardly be told by
+
 
 @dataclass(frozen=True, slots=True)
 class Encoding:
@@ -60,6 +62,26 @@ class Encoding:
             return cls(dtype, fill, gains, zeros)
         scales, offsets = zip(*((band.scale, band.offset) for band in bands), strict=True)
         return cls(dtype, fill, gains, zeros, scales, offsets)
+
+    def doubts(self, reference: Source, scaling: Scaling) -> list[str]:
+        """What the type can't hold of the reference's own range, in sentences for people."""
+        if np.dtype(self.dtype).kind == "f":
+            return []
+        info = np.iinfo(self.dtype)
+        stored = [value * g + z for value in (0.0, 1.0) for g, z in zip(self.gain, self.zero, strict=True)]
+        low, high = min(stored), max(stored)
+        if low < info.min or high > info.max:
+            return [
+                f"`output.dtype: {self.dtype}` holds {info.min} to {info.max}, but {reference.role} "
+                f"reaches from {low:g} to {high:g}: what lies beyond is cut; use float32, a wider type, "
+                "or `units: unit`"
+            ]
+        if scaling.high > scaling.low and high - low < FEW:
+            return [
+                f"`output.dtype: {self.dtype}` rounds {reference.role}, which reaches "
+                f"from {low:g} to {high:g}, to a few whole numbers: use float32, or `units: unit`"
+            ]
+        return []
 
     def encoded(self, fused: NDArray[np.float32], valid: NDArray[np.bool_]) -> NDArray[Any]:
         """Stored values of fused ones, both (bands, y, x); the fill value where not ``valid`` (y, x)."""

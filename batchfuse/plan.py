@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from batchfuse.errors import RecipeError, SceneError
-from batchfuse.fusion.methods import method
+from batchfuse.fusion.methods import Method, Strategy, method
 from batchfuse.fusion.shipped import weights_checksum
 from batchfuse.geometry.tiling import Tiling
 from batchfuse.geometry.window import Window
@@ -147,7 +147,11 @@ def make_plan(recipe: Recipe, only: str | None = None) -> Plan:
         RecipeError: no scene, ambiguous files, an unknown method, strategy or weights.
     """
     chosen = method(recipe.fusion.method)
-    chosen.strategy(recipe.fusion.strategy_name)
+    strategy = chosen.strategy(_strategy_name(recipe, chosen))
+    if recipe.fusion.strategy_parameters:
+        raise RecipeError(
+            f"the strategy {strategy.name} takes no parameters: write `strategy: {strategy.name}`"
+        )
     weights = _weights(recipe, chosen.default_weights)
     checksum = weights_checksum(weights) if weights else None
     found = _found(recipe)
@@ -159,10 +163,12 @@ def make_plan(recipe: Recipe, only: str | None = None) -> Plan:
     failures = _incomplete(recipe, found, only)
     for scene in scenes:
         try:
-            jobs.append(_job(recipe, scene, weights, checksum))
+            jobs.append(_job(recipe, scene, strategy, weights, checksum))
         except SceneError as error:
             failures.append(Failure(scene.name, str(error)))
-    return Plan(recipe, tuple(jobs), tuple(failures), found.unmatched)
+    told = {failure.scene for failure in failures}
+    left = tuple(file for file in found.unmatched if file.scene not in told)
+    return Plan(recipe, tuple(jobs), tuple(failures), left)
 
 
 def _incomplete(recipe: Recipe, found: Discovery, only: str | None) -> list[Failure]:
@@ -181,6 +187,12 @@ def _found(recipe: Recipe) -> Discovery:
     return discover(recipe.folder, recipe.patterns, recipe.manifest, left_out=recipe.output_folder)
 
 
+def _strategy_name(recipe: Recipe, chosen: Method) -> str:
+    if "strategy" in recipe.fusion.model_fields_set:
+        return recipe.fusion.strategy_name
+    return next(iter(chosen.strategies))
+
+
 def _weights(recipe: Recipe, default: str) -> str:
     if not default or "weights" not in recipe.fusion.model_fields_set:
         return default
@@ -188,7 +200,7 @@ def _weights(recipe: Recipe, default: str) -> str:
     return str(beside) if beside.is_file() else recipe.fusion.weights
 
 
-def _job(recipe: Recipe, found: FoundScene, weights: str, checksum: str | None) -> Job:
+def _job(recipe: Recipe, found: FoundScene, strategy: Strategy, weights: str, checksum: str | None) -> Job:
     sources = tuple(_source(recipe, role, files) for role, files in found.files.items())
     index = reference_of(sources, recipe.reference)
     grid, turned = reference_grid(sources[index])
@@ -200,7 +212,6 @@ def _job(recipe: Recipe, found: FoundScene, weights: str, checksum: str | None) 
             f"{differences[0]}: `mismatch: error` refuses it; "
             "bring it onto the grid first, or say `mismatch: align`"
         )
-    strategy = method(recipe.fusion.method).strategy(recipe.fusion.strategy_name)
     size = recipe.tiles.size
     return Job(
         scene=scene,
@@ -217,7 +228,7 @@ def _job(recipe: Recipe, found: FoundScene, weights: str, checksum: str | None) 
         weights=weights,
         dtype=recipe.output.dtype,
         units=recipe.output.units,
-        record=_record(recipe, scene, weights, checksum),
+        record=_record(recipe, scene, strategy, weights, checksum),
         differences=differences,
         warnings=tuple(filter(None, [turned, *(a.accuracy for a in alignments)])),
     )
@@ -250,11 +261,17 @@ def _ranges(recipe: Recipe, role: str) -> Ranges:
     return Ranges(wanted.range, wanted.percentiles)
 
 
-def _record(recipe: Recipe, scene: Scene, weights: str, checksum: str | None) -> dict[str, Any]:
+def _record(
+    recipe: Recipe, scene: Scene, strategy: Strategy, weights: str, checksum: str | None
+) -> dict[str, Any]:
     """What a store remembers: the same for every run of this recipe on these files."""
+    resolved, identity = recipe.resolved(), recipe.identity()
+    # a method's own defaults, where the recipe leaves them open
+    resolved["fusion"] |= {"strategy": strategy.name, "weights": weights and recipe.fusion.weights}
+    identity["fusion"]["strategy"] = strategy.name
     return {
-        "recipe": recipe.resolved(),
-        "identity": recipe.identity(),
+        "recipe": resolved,
+        "identity": identity,
         "reference": scene.sources[scene.reference].role,
         "sources": [
             {"role": source.role, "files": [file.identity() for file in source.files]}

@@ -33,20 +33,6 @@ def _device(text: str) -> str:
     return text
 
 
-def _memory(text: str | None) -> str | None:
-    if text is not None and _bytes(text) is None:
-        raise wrong(f"found {shown(text)}; give a size such as 16GB or 800MiB")
-    return text
-
-
-def _bytes(text: str) -> int | None:
-    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([kMGT]i?)B", text.strip())
-    if not found or not float(found[1]):
-        return None
-    base = 1024 if found[2].endswith("i") else 1000
-    return int(float(found[1]) * base ** ("kMGT".index(found[2][0]) + 1))
-
-
 class Profile(SettingsFile):
     """Where a recipe runs."""
 
@@ -57,7 +43,7 @@ class Profile(SettingsFile):
     threads: Annotated[int | Literal["auto"], BeforeValidator(_threads)] = "auto"
     """Tiles at once in each process. auto: as many as suit the cores; the network's own threads are set so
     that the cores are not oversubscribed."""
-    memory: Annotated[Text | None, AfterValidator(_memory)] = None
+    memory: Annotated[Text | None, not_built(None, now="null, and tiles.size to need less")] = None
     """What a worker may use, such as 16GB."""
     device: Annotated[Text, AfterValidator(_device)] = "auto"
     """auto, cpu, cuda, cuda:N or mps. auto: a CUDA GPU when there is one."""
@@ -74,11 +60,6 @@ class Profile(SettingsFile):
         """
         document = read_document(_file(str(name_or_path)), "profile")
         return cls.model_validate(document.data, context=document)
-
-    @property
-    def memory_bytes(self) -> int | None:
-        """``memory`` in bytes."""
-        return None if self.memory is None else _bytes(self.memory)
 
 
 def profile_schema() -> dict[str, Any]:

@@ -246,6 +246,8 @@ class _Reading:
         line = text.splitlines()[number] if number < len(text.splitlines()) else ""
         if found := re.search(r"(?:^|[\s\[,])(\{\w+\}|[*&!@%`][\w/.*{])", line):
             reason += f"; quote a path that begins with {found[1][0]}"
+        elif found := re.search(r"\[[^\]'\"]*\{\w+\}", line):
+            reason += "; quote paths with { } inside [ ]"
         return RecipeError(reason)
 
 

@@ -141,6 +141,7 @@ class SceneRun:
             remove_store(job.store)
         reference = job.reference
         encoding = Encoding.of(job.dtype, job.units, reference, work.scalings[job.scene.reference])
+        self.notes += encoding.doubts(reference, work.scalings[job.scene.reference])
         names = [band.name for band in reference.bands]
         layout = Layout(
             grid=job.scene.grid,

@@ -9,7 +9,7 @@ from types import TracebackType
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn
 
-from batchfuse.report.progress import duration
+from batchfuse.report.progress import counted, duration
 
 __all__ = ["Bar"]
 
@@ -44,7 +44,7 @@ class Bar:
     def begin(self, scenes: int, tiles: int) -> None:
         """See ``report.progress.Progress``."""
         self._tiles, self._started = tiles, time.monotonic()
-        self._progress.update(self._task, total=tiles, description=f"{scenes} scenes")
+        self._progress.update(self._task, total=tiles, description=counted(scenes, "scene"))
 
     def phase(self, scene: str, phase: str, done: int, total: int) -> None:
         """See ``report.progress.Progress``."""

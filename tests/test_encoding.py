@@ -54,6 +54,23 @@ def test_integers_hold_file_values_and_a_reader_gets_the_physical_ones_back(dtyp
     assert stored[0, 0, 2] == 0
 
 
+@pytest.mark.parametrize(
+    ("dtype", "low", "high", "doubt"),
+    [
+        ("int16", 5_000, 55_000, "what lies beyond is cut"),
+        ("uint16", 0.0, 0.46, "a few whole numbers"),
+        ("uint16", 5_000, 55_000, None),
+        ("float32", 0.0, 0.46, None),
+    ],
+)
+def test_a_type_that_cannot_hold_the_range_is_told(
+    dtype: str, low: float, high: float, doubt: str | None
+) -> None:
+    encoding = Encoding.of(dtype, "reference", source(), scaling(low, high))
+    said = " ".join(encoding.doubts(source(), scaling(low, high)))
+    assert doubt in said if doubt else not said
+
+
 def test_integers_saturate_and_valid_values_never_read_as_nodata() -> None:
     fused = np.array([[[-5.0, 0.0, 0.5], [1.0, 9.0, 0.001]]], np.float32)
     encoding = Encoding.of("uint8", "reference", source(), scaling(0, 255))

@@ -7,7 +7,7 @@ import threading
 import time
 from typing import Protocol, TextIO
 
-__all__ = ["Lines", "Progress", "Silence"]
+__all__ = ["Lines", "Progress", "Silence", "counted", "duration"]
 
 
 class Progress(Protocol):
@@ -57,7 +57,7 @@ class Lines:
         """See ``Progress``."""
         self._scenes, self._tiles = scenes, tiles
         self._started = self._told = time.monotonic()
-        self._say(f"{scenes} scenes, {tiles} tiles")
+        self._say(f"{counted(scenes, 'scene')}, {counted(tiles, 'tile')}")
 
     def phase(self, scene: str, phase: str, done: int, total: int) -> None:
         """See ``Progress``."""
@@ -102,6 +102,11 @@ class Lines:
 
     def _say(self, line: str) -> None:
         print(line, file=self.stream, flush=True)
+
+
+def counted(number: int, noun: str) -> str:
+    """1 scene, 2 scenes."""
+    return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
 def duration(seconds: float) -> str:

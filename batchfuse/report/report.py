@@ -24,7 +24,7 @@ class Outcome:
     scene: str
     """Its name."""
     status: str
-    """complete, kept (was complete before), failed or interrupted."""
+    """complete, kept (was complete before), failed, interrupted or not started."""
     reason: str | None = None
     """Why it failed, in one line."""
     store: str | None = None

@@ -277,7 +277,9 @@ def _check_is_ours(path: Path) -> None:
     try:
         attributes = json.loads((path / ".zattrs").read_bytes())
     except FileNotFoundError:
-        raise StoreError(f"{path} is not a store of batchfuse: it has no .zattrs") from None
+        inside = sorted(entry.name for entry in path.iterdir() if is_store(entry))
+        hint = f"; name one within it, such as {path / inside[0]}" if inside else ""
+        raise StoreError(f"{path} is not a store of batchfuse: it has no .zattrs{hint}") from None
     except (OSError, ValueError) as error:
         raise StoreError(f"{path} is damaged: .zattrs can't be read ({_said(error)})") from None
     record = attributes.get(RECORD) if isinstance(attributes, dict) else None
