@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import signal
 import sys
 import traceback
 from collections.abc import Callable, Iterator
@@ -48,6 +49,8 @@ def commands() -> None:
 
 def main() -> None:
     """The console script: ``commands``, with the exit codes that docs/commands.md lists."""
+    # a scheduler's polite end is treated as Ctrl-C: the tiles in hand are finished, the rest can be continued
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         sys.exit(commands(standalone_mode=False))
     except click.exceptions.Exit as done:
@@ -115,6 +118,10 @@ def run(
         _print_plan(plan, verbose)
         sys.exit(1 if plan.failures else 0)
     from batchfuse.engine import run_plan
+    from batchfuse.report.report import check_writable
+
+    if report:
+        check_writable(report)
 
     if not quiet:
         _print_unmatched(plan, verbose)

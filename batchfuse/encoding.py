@@ -65,18 +65,18 @@ class Encoding:
 
     def doubts(self, reference: Source, scaling: Scaling) -> list[str]:
         """What the type can't hold of the reference's own range, in sentences for people."""
-        if np.dtype(self.dtype).kind == "f":
-            return []
-        info = np.iinfo(self.dtype)
+        real = np.dtype(self.dtype).kind == "f"
+        info = np.finfo(self.dtype) if real else np.iinfo(self.dtype)
         stored = [value * g + z for value in (0.0, 1.0) for g, z in zip(self.gain, self.zero, strict=True)]
         low, high = min(stored), max(stored)
-        if low < info.min or high > info.max:
+        least, most = float(info.min), float(info.max)
+        if low < least or high > most:
             return [
-                f"`output.dtype: {self.dtype}` holds {info.min} to {info.max}, but {reference.role} "
+                f"`output.dtype: {self.dtype}` holds {least:g} to {most:g}, but {reference.role} "
                 f"reaches from {low:g} to {high:g}: what lies beyond is cut; use float32, a wider type, "
                 "or `units: unit`"
             ]
-        if scaling.high > scaling.low and high - low < FEW:
+        if not real and scaling.high > scaling.low and high - low < FEW:
             return [
                 f"`output.dtype: {self.dtype}` rounds {reference.role}, which reaches "
                 f"from {low:g} to {high:g}, to a few whole numbers: use float32, or `units: unit`"

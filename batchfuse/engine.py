@@ -15,7 +15,7 @@ from batchfuse.fusion.device import resolved_device
 from batchfuse.plan import Job, Plan, make_plan
 from batchfuse.recipe import Profile, Recipe
 from batchfuse.report.progress import Progress, Silence, duration
-from batchfuse.report.report import Outcome, Report
+from batchfuse.report.report import Outcome, Report, check_writable
 from batchfuse.scene_run import SceneRun
 from batchfuse.task import Compute
 
@@ -95,6 +95,7 @@ def _prepare(folder: Path) -> None:
         raise RecipeError(
             f"the output folder {folder} can't be written ({error.strerror}): give another `output.path`"
         ) from error
+    check_writable(folder / "report.json")
 
 
 @dataclass

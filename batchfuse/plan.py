@@ -17,7 +17,7 @@ from batchfuse.geometry.tiling import Tiling
 from batchfuse.geometry.window import Window
 from batchfuse.imagery.align import Alignment, align
 from batchfuse.imagery.discovery import Discovery, FoundScene, Unmatched, discover
-from batchfuse.imagery.geotiff import open_source
+from batchfuse.imagery.geotiff import checked_crs, open_source
 from batchfuse.imagery.reference import reference_grid, reference_of
 from batchfuse.imagery.scene import Scene, Source
 from batchfuse.recipe import Recipe
@@ -154,6 +154,9 @@ def make_plan(recipe: Recipe, only: str | None = None) -> Plan:
         )
     weights = _weights(recipe, chosen.default_weights)
     checksum = weights_checksum(weights) if weights else None
+    for role, wanted in recipe.inputs.items():
+        if wanted.crs is not None:
+            checked_crs(wanted.crs, role)
     found = _found(recipe)
     scenes = [scene for scene in found.scenes if only is None or fnmatch.fnmatchcase(scene.name, only)]
     if only is not None and not scenes:
@@ -269,6 +272,7 @@ def _record(
     # a method's own defaults, where the recipe leaves them open
     resolved["fusion"] |= {"strategy": strategy.name, "weights": weights and recipe.fusion.weights}
     identity["fusion"]["strategy"] = strategy.name
+    del identity["reference"]  # the role that it came to stands beside
     return {
         "recipe": resolved,
         "identity": identity,

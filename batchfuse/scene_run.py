@@ -93,13 +93,14 @@ class SceneRun:
 
     def _work(self, store: Store | None) -> Work:
         """All that must be known of the whole scene: from the store, else counted and surveyed now."""
-        job, record = self.job, store.record if store else None
-        self.scalings = _stored_scalings(record) if record else self._statistics()
+        job = self.job
+        if store is not None:
+            self.scalings, found_before = _stored_survey(store)
+            return Work(uuid.uuid4().hex, job, self.scalings, found_before, self.compute)
+        self.scalings = self._statistics()
         work = Work(uuid.uuid4().hex, job, self.scalings, None, self.compute)
         if job.survey_tiling is None:
             return work
-        if record:
-            return replace(work, extremes=Extremes.from_json(record["survey"]))
         extremes = Extremes.empty(len(job.scene.sources))
         for found in self._mapped("survey", survey_tile, [(work, t.index) for t in job.survey_tiling]):
             extremes = extremes.merge(found)
@@ -176,6 +177,8 @@ class SceneRun:
         items = [(work, tile.index, mosaic.step) for tile in job.tiling]
         for pieces in self._mapped("quicklook", thumbnail_tile, items):
             mosaic.add(pieces)
+        if mosaic.is_empty():
+            self.notes.append("the fused image has no valid pixel: the sources' valid parts don't meet")
         try:
             write_quicklook(mosaic.images(), [*(s.role for s in job.scene.sources), "fused"], path)
         except OSError as error:
@@ -198,8 +201,16 @@ def _survey(work: Work) -> dict[str, Any] | None:
     return work.extremes.to_json() if work.extremes is not None else None
 
 
-def _stored_scalings(record: Mapping[str, Any]) -> tuple[Scaling, ...]:
-    return tuple(Scaling.from_dict(source["scaling"]) for source in record["sources"])
+def _stored_survey(store: Store) -> tuple[tuple[Scaling, ...], Extremes | None]:
+    """What an earlier run found of the whole scene."""
+    try:
+        scalings = tuple(Scaling.from_dict(source["scaling"]) for source in store.record["sources"])
+        survey = store.record["survey"]
+        return scalings, Extremes.from_json(survey) if survey is not None else None
+    except (KeyError, TypeError, ValueError) as error:
+        raise StoreError(
+            f"{store.path} is damaged: its record lacks {error}; --overwrite replaces the store"
+        ) from error
 
 
 def _merge_refinements(total: list[dict[int, Tally]], found: Iterable[Mapping[int, Tally]]) -> None:

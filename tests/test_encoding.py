@@ -61,6 +61,7 @@ def test_integers_hold_file_values_and_a_reader_gets_the_physical_ones_back(dtyp
         ("uint16", 0.0, 0.46, "a few whole numbers"),
         ("uint16", 5_000, 55_000, None),
         ("float32", 0.0, 0.46, None),
+        ("float16", 0.0, 2e5, "what lies beyond is cut"),
     ],
 )
 def test_a_type_that_cannot_hold_the_range_is_told(

@@ -14,10 +14,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+import rasterio
 from affine import Affine
 from rasters import photo, write_raster
 
 import batchfuse
+from batchfuse.fusion.shipped import weights_path
+from batchfuse.geometry.window import Window
 from batchfuse.storage.store import Store
 
 INPUTS = {"thermal": "{scene}_thermal.tif", "optical": "{scene}_optical.tif"}
@@ -139,6 +142,82 @@ def test_on_error_fail_stops_at_the_first(tmp_path: Path) -> None:
     report = batchfuse.run(recipe_of(tmp_path, on_error="fail"))
     assert [o.status for o in report.outcomes] == ["failed", "not started"]
     assert report.exit_code == 1
+
+
+def test_weights_are_told_by_their_bytes_and_not_by_their_name(tmp_path: Path) -> None:
+    make_pair(tmp_path, "a")
+    batchfuse.run(recipe_of(tmp_path))
+    (tmp_path / "copy.safetensors").write_bytes(weights_path("res2netfuse").read_bytes())
+    report = batchfuse.run(recipe_of(tmp_path, fusion={"weights": "copy.safetensors"}))
+    assert [o.status for o in report.outcomes] == ["kept"]
+
+
+def test_naming_the_reference_that_was_chosen_anyway_changes_nothing(tmp_path: Path) -> None:
+    make_pair(tmp_path, "a")
+    batchfuse.run(recipe_of(tmp_path))
+    assert batchfuse.run(recipe_of(tmp_path, reference="optical")).outcomes[0].status == "kept"
+    assert batchfuse.run(recipe_of(tmp_path, reference="thermal")).outcomes[0].status == "failed"
+
+
+def test_a_fused_image_without_a_valid_pixel_is_told(tmp_path: Path) -> None:
+    make_pair(tmp_path, "a")
+    for role, half in (("thermal", slice(0, 65)), ("optical", slice(65, 130))):
+        pixels = np.full((130, 140), 500, np.uint16)
+        pixels[::2] = 700
+        pixels[half] = 0
+        write_raster(tmp_path / f"a_{role}.tif", pixels, transform=GRID, nodata=0)
+    outcome = batchfuse.run(recipe_of(tmp_path, validity="all")).outcomes[0]
+    assert outcome.status == "complete"
+    assert any("no valid pixel" in warning for warning in outcome.warnings)
+
+
+def test_a_damaged_record_gets_one_line_with_the_remedy(tmp_path: Path) -> None:
+    make_pair(tmp_path, "a")
+    batchfuse.run(recipe_of(tmp_path))
+    attributes = tmp_path / "fused/a.zarr/.zattrs"
+    record = json.loads(attributes.read_text())
+    del record["batchfuse"]["sources"][0]["scaling"]
+    attributes.write_text(json.dumps(record))
+    outcome = batchfuse.run(recipe_of(tmp_path)).outcomes[0]
+    assert outcome.status == "failed"
+    assert "damaged" in (outcome.reason or "")
+    assert "--overwrite" in (outcome.reason or "")
+
+
+def test_a_value_far_below_the_range_spoils_no_neighbour(tmp_path: Path) -> None:
+    make_pair(tmp_path, "a")
+    with rasterio.open(tmp_path / "a_thermal.tif") as dataset:
+        pixels = dataset.read(1).astype(np.float32)
+    half = GRID @ Affine.translation(0.5, 0)
+    images = []
+    for value in (0.0, -9999.0):
+        pixels[60, 60] = value
+        write_raster(tmp_path / "a_thermal.tif", pixels, transform=half)
+        inputs = {**INPUTS, "thermal": {"path": INPUTS["thermal"], "range": [0, 6000]}}
+        recipe = batchfuse.Recipe(inputs=inputs, folder=tmp_path, output={"path": f"v{value:g}"})
+        assert batchfuse.run(recipe).exit_code == 0
+        images.append(Store.open(tmp_path / f"v{value:g}" / "a.zarr").read(Window.whole((130, 140))))
+    assert np.array_equal(*images, equal_nan=True)
+
+
+def test_a_lone_huge_value_makes_no_hole(tmp_path: Path) -> None:
+    make_pair(tmp_path, "a")
+    pixels = photo((130, 140), 3)[0].astype(np.float32)
+    pixels[60, 60] = 3e38
+    write_raster(tmp_path / "a_thermal.tif", pixels, transform=GRID)
+    assert batchfuse.run(recipe_of(tmp_path)).exit_code == 0
+    image = Store.open(tmp_path / "fused/a.zarr").read(Window.whole((130, 140)))
+    assert np.isfinite(image).all()
+
+
+@pytest.mark.parametrize("crs", ['LOCAL_CS["Arbitrary",UNIT["metre",1]]', "EPSG:4326"])
+def test_a_scene_in_an_impossible_place_does_not_stop_the_others(tmp_path: Path, crs: str) -> None:
+    for name in ("a", "b"):
+        make_pair(tmp_path, name)
+    write_raster(tmp_path / "b_thermal.tif", np.ones((30, 30), np.uint16), transform=GRID, crs=crs)
+    report = batchfuse.run(recipe_of(tmp_path))
+    assert [o.status for o in report.outcomes] == ["complete", "failed"]
+    assert "b_thermal.tif" in (report.outcomes[1].reason or "")
 
 
 def test_something_else_at_the_stores_place_is_left_alone(tmp_path: Path) -> None:

@@ -10,10 +10,10 @@ from rasterio.enums import ColorInterp
 from rasters import write_raster
 from shared_data import shared_data
 
-from batchfuse.errors import SourceError
+from batchfuse.errors import RecipeError, SourceError
 from batchfuse.geometry.grid import ControlPoints, Grid
 from batchfuse.geometry.window import Window
-from batchfuse.imagery.geotiff import open_source, read_pixels
+from batchfuse.imagery.geotiff import checked_crs, open_source, read_pixels
 
 WHOLE = Window.whole((12, 14))
 
@@ -183,8 +183,29 @@ def test_a_crs_of_the_recipe_overrides_the_files(tmp_path: Path) -> None:
     assert isinstance(place, Grid)
     assert place.crs is not None
     assert "Pseudo-Mercator" in place.crs
-    with pytest.raises(SourceError, match="no known CRS"):
-        open_source("thermal", [path], crs="EPSG:nonsense")
+    for wrong in ("EPSG:nonsense", "EPSG:99999", "north"):
+        with pytest.raises(RecipeError, match="no known CRS"):
+            checked_crs(wrong, "thermal")
+
+
+@pytest.mark.parametrize("nodata", [float("inf"), float("-inf"), float("nan")])
+def test_a_nodata_that_is_not_finite_says_nothing_about_finite_pixels(tmp_path: Path, nodata: float) -> None:
+    path = write_raster(tmp_path / "a.tif", ramp("float32"), nodata=nodata)
+    assert read_pixels(open_source("thermal", [path]), WHOLE)[1].all()
+
+
+@pytest.mark.parametrize("nodata", [0.5, -9999, 70_000])
+def test_a_nodata_of_the_recipe_that_no_pixel_can_have_is_refused(tmp_path: Path, nodata: float) -> None:
+    path = write_raster(tmp_path / "a.tif", ramp())
+    with pytest.raises(SourceError, match=r"can't stand in .*uint16"):
+        open_source("thermal", [path], nodata=nodata)
+
+
+def test_a_scale_that_is_no_number_is_refused(tmp_path: Path) -> None:
+    path = write_raster(tmp_path / "a.tif", ramp(), scale=float("nan"))
+    with pytest.raises(SourceError, match="scale nan"):
+        open_source("thermal", [path])
+    assert open_source("thermal", [path], scale=2.0).bands[0].scale == 2.0
 
 
 @pytest.mark.parametrize(

@@ -36,7 +36,7 @@ MAY_IMPORT = {
     "storage": {"geometry", "errors"},
     "fusion": {"geometry", "errors"},
     "training": {"fusion", "errors"},
-    "report": set(),
+    "report": {"errors"},
 }
 
 

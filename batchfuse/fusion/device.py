@@ -17,6 +17,8 @@ def resolved_device(name: str) -> torch.device:
     Raises:
         RecipeError: an unknown device, or one this machine lacks.
     """
+    if not isinstance(name, str):
+        raise RecipeError(f"a device is named auto, cpu, cuda, cuda:N or mps, not {name!r}")
     if name == "auto":
         return torch.device("cuda:0" if torch.cuda.is_available() else "cpu")
     kind, _, number = name.partition(":")

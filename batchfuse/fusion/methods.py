@@ -149,4 +149,4 @@ def _loaded(point: EntryPoint) -> Method:
 def _nearest(name: str, known: Iterable[str]) -> str:
     names = sorted(known)
     close = difflib.get_close_matches(str(name), names, n=1)
-    return (f"did you mean {close[0]!r}? " if close else "") + f"There is {', '.join(names)}"
+    return (f"did you mean {close[0]!r}? " if close else "") + f"there is {', '.join(names)}"

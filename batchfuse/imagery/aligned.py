@@ -49,14 +49,15 @@ class AlignedSource:
             values, valid = self._read(window)
         else:
             values, valid = resampled(self.alignment, window, self._read, self.resampling)
-        # the network's features can't be negative, and cubic resampling undershoots
-        np.maximum(values, 0, out=values)
+        np.maximum(values, 0, out=values)  # cubic resampling undershoots
         values[:, ~valid] = 0
         return values, valid
 
     def _read(self, window: Window) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
         pixels, valid = read_pixels(self.source, window)
-        return scaled(self.source, self.scaling, pixels), valid
+        values = scaled(self.source, self.scaling, pixels)
+        # the network's features can't be negative; cut here, a value far below spoils no neighbour
+        return np.maximum(values, 0, out=values), valid
 
 
 def counted_windows(source: Source, grid: Grid) -> Iterator[Window]:

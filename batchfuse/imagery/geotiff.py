@@ -19,17 +19,17 @@ from rasterio.crs import CRS
 from rasterio.enums import ColorInterp, MaskFlags
 from rasterio.errors import CRSError, NotGeoreferencedWarning, RasterioError
 
-from batchfuse.errors import SourceError
+from batchfuse.errors import RecipeError, SourceError
 from batchfuse.geometry.grid import ControlPoints, Grid
 from batchfuse.geometry.window import Window
 from batchfuse.imagery.scene import Band, Source, SourceFile
 
-__all__ = ["open_source", "read_pixels"]
+__all__ = ["checked_crs", "open_source", "read_pixels"]
 
 # A file without a georeference is a case that align.py names in one line of its own.
 warnings.filterwarnings("ignore", category=NotGeoreferencedWarning)
 
-ENDS = 64 * 1024  # bytes of each end of a file that go into its checksum
+ENDS = 128 * 1024  # bytes of each end of a file that go into its checksum
 HANDLES = 24  # open files a thread
 COLOURS = (ColorInterp.red, ColorInterp.green, ColorInterp.blue)
 
@@ -61,7 +61,7 @@ def open_source(
     made = tuple(headers[f].band(f, n, scale, offset, nodata) for f, n in chosen)
     if palette:
         made = tuple(
-            Band(made[0].file, made[0].number, name, 1.0, 0.0, made[0].nodata)
+            Band(made[0].file, made[0].number, name, scale or 1.0, offset or 0.0, made[0].nodata)
             for name in (("",) if _is_gray(palette) else ("red", "green", "blue"))
         )
     return Source(
@@ -145,15 +145,35 @@ class _Header:
         self, file: int, number: int, scale: float | None, offset: float | None, nodata: float | None
     ) -> Band:
         i = number - 1
+        scale = self.scales[i] if scale is None else scale
+        offset = self.offsets[i] if offset is None else offset
+        if not (math.isfinite(scale) and math.isfinite(offset)) or scale == 0:
+            raise SourceError(
+                f"{self.path} has scale {scale:g} and offset {offset:g}: "
+                "give usable ones with `scale:` and `offset:` in the recipe"
+            )
+        if nodata is not None:
+            self._refuse_impossible(nodata, self.dtypes[i])
         colour = self.colours[i].name if self.colours[i] in COLOURS else None
         return Band(
             file=file,
             number=number,
             name=self.descriptions[i] or colour or "",
-            scale=self.scales[i] if scale is None else scale,
-            offset=self.offsets[i] if offset is None else offset,
+            scale=scale,
+            offset=offset,
             nodata=self.nodatas[i] if nodata is None else nodata,
         )
+
+    def _refuse_impossible(self, nodata: float, dtype: str) -> None:
+        """A nodata of the recipe that no pixel can have is a mistake, not a rule."""
+        if np.dtype(dtype).kind == "f" or math.isnan(nodata):
+            return
+        info = np.iinfo(dtype)
+        if not info.min <= nodata <= info.max or nodata != int(nodata):
+            raise SourceError(
+                f"`nodata: {nodata:g}` can't stand in {self.path}, whose {dtype} pixels hold whole numbers "
+                f"from {info.min} to {info.max}: correct it, or leave it out"
+            )
 
     def mask(self, number: int) -> int:
         """The band to ask GDAL's mask of, or 0 where the file keeps none."""
@@ -166,7 +186,7 @@ class _Header:
 
     def place(self, crs: str | None) -> Grid | ControlPoints:
         """The grid, or the ground control points where the file has only those."""
-        known = _crs(crs, self.path) if crs is not None else self.crs
+        known = _crs(crs) if crs is not None else self.crs
         if self.transform.is_identity and self.gcps:
             points = tuple((p.row, p.col, p.x, p.y, p.z or 0.0) for p in self.gcps)
             known = known or self.gcps_crs
@@ -245,11 +265,19 @@ def _refuse_other_grid(first: _Header, other: _Header) -> None:
         )
 
 
-def _crs(text: str, path: Path) -> Any:
+def checked_crs(text: str, role: str) -> None:
+    """Raises RecipeError where the recipe's ``crs`` of a role is no CRS."""
     try:
-        return CRS.from_user_input(text)
+        _crs(text)
     except (CRSError, ValueError) as error:
-        raise SourceError(f"`crs: {text}` for {path} is no known CRS (write it as EPSG:32632)") from error
+        raise RecipeError(
+            f"inputs.{role}.crs: {text!r} is no known CRS: write it as EPSG:32632, or as WKT"
+        ) from error
+
+
+def _crs(text: str) -> Any:
+    with rasterio.Env():  # keeps PROJ's own lines off the terminal
+        return CRS.from_user_input(text)
 
 
 def _identified(path: Path, sidecars: Sequence[Path]) -> SourceFile:
@@ -281,8 +309,8 @@ def _valid(source: Source, pixels: NDArray[Any]) -> NDArray[np.bool_]:
 
 
 def _is_nodata(values: NDArray[Any], nodata: float | None) -> NDArray[np.bool_]:
-    if nodata is None or math.isnan(nodata):
-        return np.zeros(values.shape, bool)  # NaN is invalid anyway
+    if nodata is None or not math.isfinite(nodata):
+        return np.zeros(values.shape, bool)  # NaN and infinity are invalid anyway
     if values.dtype.kind != "f":
         info = np.iinfo(values.dtype)
         if not (info.min <= nodata <= info.max) or nodata != int(nodata):

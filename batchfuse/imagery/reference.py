@@ -63,16 +63,25 @@ def _pixel_size(source: Source) -> float:
     rows, columns = place.shape
     steps = ((0.0, 0.0), (1.0, 0.0), (0.0, 1.0))
     points = [place.affine @ (columns / 2 + c, rows / 2 + r) for c, r in steps]
-    geographic, geod = _to_geographic(place.crs)
-    lons, lats = geographic.transform(*zip(*points, strict=True))
-    if not all(map(math.isfinite, (*lons, *lats))):
+    way = _to_geographic(place.crs)
+    if way is None:
         return math.sqrt(dy * dx)
+    geographic, geod = way
+    lons, lats = geographic.transform(*zip(*points, strict=True))
     along = [geod.inv(lons[0], lats[0], lons[i], lats[i])[2] for i in (1, 2)]
-    return math.sqrt(along[0] * along[1])
+    size = math.sqrt(abs(along[0] * along[1]))
+    # a grid outside its own CRS, such as metres called degrees: align.py tells what is wrong with it
+    return size if math.isfinite(size) else math.sqrt(dy * dx)
 
 
 @lru_cache(maxsize=64)
-def _to_geographic(crs: str) -> tuple[Any, Any]:
+def _to_geographic(crs: str) -> tuple[Any, Any] | None:
+    """The way from this CRS to degrees; None where there is none, as for a local one."""
     from pyproj import CRS, Geod, Transformer
+    from pyproj.exceptions import ProjError
 
-    return Transformer.from_crs(CRS.from_wkt(crs), CRS.from_epsg(4326), always_xy=True), Geod(ellps="WGS84")
+    try:
+        way = Transformer.from_crs(CRS.from_user_input(crs), CRS.from_epsg(4326), always_xy=True)
+    except ProjError:
+        return None
+    return way, Geod(ellps="WGS84")

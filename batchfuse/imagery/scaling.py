@@ -22,6 +22,7 @@ from batchfuse.imagery.tally import Tally, is_counted, value_of
 __all__ = ["Percentiles", "Scaling", "Statistics", "scaled", "wanted_bins"]
 
 DEFAULT_HIGH = 99.5  # percentile that maps to 1 where the recipe names no range
+MOST = 1e30  # a lone huge pixel must not become infinite within the network
 ENOUGH = 100  # valid values below which an extreme one is no surprise
 PADDED = 0.05  # share of exact zeros that is a surprise in a float image
 
@@ -65,16 +66,16 @@ class Scaling:
 
 def scaled(source: Source, scaling: Scaling, pixels: NDArray[Any]) -> NDArray[np.float32]:
     """Scaled values, float32, of file values (bands, y, x). Neither cut at 0 nor at 1."""
-    # 16-bit integers are exact in float32; wider types lose the small differences unless subtracted wide
-    wide = np.float32 if is_counted(pixels.dtype) else np.float64
-    out = np.empty(pixels.shape, np.float32)
-    for i, band in enumerate(source.bands):
-        if band.scale == 0 or scaling.gain() == 0:
-            out[i] = 0
-            continue
+    out = np.zeros(pixels.shape, np.float32)
+    for i, band in enumerate(source.bands if scaling.gain() else ()):
         zero = (scaling.low - band.offset) / band.scale
+        gain = band.scale * scaling.gain()
+        # 16-bit integers are exact in float32; other types lose the small differences unless subtracted wide
+        exact = is_counted(pixels.dtype) and max(abs(zero), abs(gain), abs(1 / gain)) < MOST
+        wide = np.float32 if exact else np.float64
         with np.errstate(invalid="ignore", over="ignore"):
-            out[i] = (pixels[i].astype(wide) - wide(zero)) * wide(band.scale * scaling.gain())
+            values = (pixels[i].astype(wide) - wide(zero)) * wide(gain)
+            out[i] = values if exact else np.clip(values, -MOST, MOST)
     return out
 
 
@@ -116,6 +117,11 @@ class Statistics:
             low, high = minimum, percentile(values, counts, DEFAULT_HIGH)
             if high <= low < maximum:
                 high = maximum  # nearly all pixels have one value: the rest still has to show
+        if not all(map(math.isfinite, (low, high, minimum, maximum))):
+            raise SourceError(
+                f"{self.source.name} reaches from {minimum:g} to {maximum:g} after scale and offset: "
+                "correct `scale:` and `offset:`, or give a `range:`"
+            )
         found = Scaling(
             low=low,
             high=max(low, high),
@@ -161,10 +167,11 @@ class Statistics:
     def _warnings(self, found: Scaling) -> list[str]:
         name = self.source.name
         if found.minimum == found.maximum:
-            return [f"{name} is constant ({found.minimum:g}): it adds nothing to the fused image"]
+            return [f"{name} is constant ({found.minimum:g}): it has nothing to show"]
         lines = []
+        real = np.dtype(self.source.dtype).kind == "f"
         for tally, band in zip(self.tallies, self.source.bands, strict=True):
-            for value, share in _suspects(tally, self.counted, self._is_byte()):
+            for value, share in [] if self._is_byte() else _suspects(tally, self.counted, real):
                 if value != band.nodata:
                     lines.append(
                         f"{name}: {share:.1%} of the valid pixels have the lone value {value:g}, far from "
@@ -240,9 +247,9 @@ def _unfolded(tally: Tally, refinement: Mapping[int, Tally]) -> tuple[NDArray[np
     return np.array(values, np.float64), np.array(counts, np.int64)
 
 
-def _suspects(tally: Tally, counted: bool, byte: bool) -> list[tuple[float, float]]:
+def _suspects(tally: Tally, counted: bool, real: bool) -> list[tuple[float, float]]:
     """Extreme values that look like an undeclared fill: (value, share of the valid pixels)."""
-    if tally.valid < ENOUGH or tally.keys.size < 3 or byte:
+    if tally.valid < ENOUGH or tally.keys.size < 3:
         return []
     edges = tally.keys.astype(float) if counted else np.array([_bin_edge(int(k)) for k in tally.keys])
     body = abs(edges[-2] - edges[1]) or 1.0
@@ -254,7 +261,7 @@ def _suspects(tally: Tally, counted: bool, byte: bool) -> list[tuple[float, floa
     for value, many, gap in ends:
         share = many / tally.valid
         lone = gap > body / 2 and (share >= 1e-4 or abs(value) > 100 * max(map(abs, edges[1:-1])))
-        padded = value == 0 and share > PADDED and not counted
+        padded = value == 0 and share > PADDED and real
         if lone or padded:
             suspects.append((value, share))
     return suspects

@@ -20,7 +20,7 @@ class SourceFile:
     size: int
     """Bytes, sidecar files (.msk, .aux.xml) included."""
     checksum: str
-    """SHA-256 over the first and last 64 KiB of the file and of its sidecars."""
+    """SHA-256 over the first and last 128 KiB of the file and of its sidecars."""
     stamp: int
     """Time of the last change in ns: tells a kept handle of an older file; never stored."""
 

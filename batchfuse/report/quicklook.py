@@ -67,6 +67,10 @@ class Mosaic:
             self.totals[i][place] += piece.total
             self.counts[i][place] += piece.many
 
+    def is_empty(self) -> bool:
+        """Whether the last image has no valid pixel at all."""
+        return not self.counts[-1].any()
+
     def images(self) -> list[NDArray[np.float64]]:
         """The mean of each block, (band, y, x); NaN where none of its pixels is valid."""
         pairs = zip(self.totals, self.counts, strict=True)

@@ -8,11 +8,14 @@ import platform
 import socket
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
+from errno import EISDIR
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-__all__ = ["Outcome", "Report", "versions"]
+from batchfuse.errors import RecipeError
+
+__all__ = ["Outcome", "Report", "check_writable", "versions"]
 
 PACKAGES = ("batchfuse", "torch", "numpy", "rasterio", "pyproj", "zarr", "dask", "numba")
 
@@ -81,11 +84,34 @@ class Report:
         }
 
     def write(self, path: Path) -> None:
-        """Writes the report as JSON; whoever reads it meanwhile sees the old one or the new one."""
-        path.parent.mkdir(parents=True, exist_ok=True)
+        """Writes the report as JSON; whoever reads it meanwhile sees the old one or the new one.
+
+        Raises RecipeError where it can't be written.
+        """
+        text = json.dumps(self.to_dict(), indent=2, ensure_ascii=False) + "\n"
         partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
-        partial.write_text(json.dumps(self.to_dict(), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-        partial.replace(path)
+        try:
+            partial.write_text(text, encoding="utf-8")
+            partial.replace(path)
+        except OSError as error:
+            raise unwritable(path, error) from error
+
+
+def check_writable(path: Path) -> None:
+    """Raises RecipeError where no file can be written at ``path``: better before a run than after it."""
+    probe = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        if path.is_dir():
+            raise IsADirectoryError(EISDIR, os.strerror(EISDIR))
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise unwritable(path, error) from error
+
+
+def unwritable(path: Path, error: OSError) -> RecipeError:
+    """The one line for a report that can't be written."""
+    return RecipeError(f"the report {path} can't be written ({error.strerror}): name another place")
 
 
 def versions() -> dict[str, str]:
