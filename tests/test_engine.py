@@ -19,6 +19,7 @@ from affine import Affine
 from rasters import photo, write_raster
 
 import batchfuse
+from batchfuse.fusion import methods
 from batchfuse.fusion.shipped import weights_path
 from batchfuse.geometry.window import Window
 from batchfuse.storage.store import Store
@@ -232,8 +233,9 @@ def test_something_else_at_the_stores_place_is_left_alone(tmp_path: Path) -> Non
     assert (foreign / "precious.txt").read_text() == "mine"
 
 
-def test_a_bug_keeps_its_traceback(tmp_path: Path) -> None:
+def test_a_bug_keeps_its_traceback(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     make_pair(tmp_path, "a")
+    monkeypatch.setattr(methods, "_REGISTERED", dict(methods._REGISTERED))
     strategies = {"l1": batchfuse.Strategy("l1", 0, None, "broken")}
     batchfuse.register(batchfuse.Method("broken", "test_engine:Broken", strategies, ""))
     with pytest.raises(ZeroDivisionError):
