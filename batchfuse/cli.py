@@ -115,7 +115,7 @@ def run(
     """
     plan, chosen = _planned(recipe, profile, overrides, only)
     if dry_run:
-        _print_plan(plan, verbose)
+        _print_plan(plan, _threads(chosen), verbose)
         sys.exit(1 if plan.failures else 0)
     from batchfuse.engine import run_plan
     from batchfuse.report.report import check_writable
@@ -150,11 +150,11 @@ def plan(
     verbose: bool,
 ) -> None:
     """Say what a run would do: scenes, unmatched files, grids, tiles, bytes, memory."""
-    made, _ = _planned(recipe, profile, overrides, only)
+    made, chosen = _planned(recipe, profile, overrides, only)
     if as_json:
-        click.echo(json.dumps(made.to_dict(), indent=2, ensure_ascii=False))
+        click.echo(json.dumps(made.to_dict(_threads(chosen)), indent=2, ensure_ascii=False))
     else:
-        _print_plan(made, verbose)
+        _print_plan(made, _threads(chosen), verbose)
     sys.exit(1 if made.failures else 0)
 
 
@@ -248,6 +248,13 @@ def _planned(
     return make_plan(Recipe.load(recipe, overrides), only), chosen
 
 
+def _threads(profile: Any) -> int:
+    """Tiles that the profile fuses at once."""
+    from batchfuse.machine import cores
+
+    return cores() if profile.threads == "auto" else int(profile.threads)
+
+
 def _method(found: Any) -> dict[str, Any]:
     return {
         "name": found.name,
@@ -260,7 +267,7 @@ def _method(found: Any) -> dict[str, Any]:
     }
 
 
-def _print_plan(plan: Plan, verbose: bool) -> None:
+def _print_plan(plan: Plan, threads: int, verbose: bool) -> None:
     from batchfuse.report.progress import counted
 
     for job in plan.jobs:
@@ -278,12 +285,11 @@ def _print_plan(plan: Plan, verbose: bool) -> None:
     for failure in plan.failures:
         click.echo(f"{failure.scene}: can't be fused: {failure.reason}")
     _print_unmatched(plan, verbose, err=False)
-    memory = max((job.memory() for job in plan.jobs), default=0)
     click.echo(
         f"{counted(len(plan.jobs), 'scene')} to fuse, {len(plan.failures)} that can't be, "
         f"{counted(plan.tiles, 'tile')}, "
         f"{_bytes(sum(job.bytes_out for job in plan.jobs))} before compression, "
-        f"{_bytes(memory)} of memory a tile at work"
+        f"{_bytes(plan.memory(threads))} of memory with {counted(threads, 'tile')} at a time"
     )
 
 
@@ -304,7 +310,7 @@ def _print_outcome(report: Report, plan: Plan, quiet: bool) -> None:
             click.echo(f"batchfuse: {outcome.scene}: {outcome.status}: {outcome.reason or ''}", err=True)
         return
     for outcome in report.outcomes:
-        for warning in outcome.warnings if outcome.status == "complete" else ():
+        for warning in outcome.warnings if outcome.fused else ():
             click.echo(f"warning: {outcome.scene}: {warning}", err=True)
     kept = sum(o.status == "kept" for o in report.outcomes)
     done = sum(o.status == "complete" for o in report.outcomes)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -12,10 +11,11 @@ from typing import Any, TypeVar
 
 from distributed import Client, Future, LocalCluster, as_completed
 
-from batchfuse.errors import BatchfuseError
+from batchfuse.errors import BatchfuseError, SceneError
+from batchfuse.machine import cores
 from batchfuse.recipe import Profile
 
-__all__ = ["Cluster", "Stopped", "cores"]
+__all__ = ["Cluster", "Stopped"]
 
 AHEAD = 2  # tasks waiting for each one running: enough to keep threads busy, and memory bounded
 
@@ -23,7 +23,7 @@ T = TypeVar("T")
 
 
 class Stopped(Exception):  # noqa: N818  (an event, not an error)
-    """The run was interrupted: no further task is started."""
+    """The run was stopped, for the reason given: no further task is submitted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,11 +44,13 @@ class Cluster:
         self.threads = cores() if profile.threads == "auto" else profile.threads
         """Tasks that run at the same time."""
         self._places = threading.BoundedSemaphore(self.threads * (1 + AHEAD))
-        self._stopped = threading.Event()
+        self._stopped: str | None = None
+        self._level = logging.NOTSET
         self._client: Any = None
         self._cluster: Any = None
 
     def __enter__(self) -> Cluster:
+        self._level = logging.getLogger("distributed").level
         logging.getLogger("distributed").setLevel(logging.CRITICAL)
         self._cluster = LocalCluster(
             n_workers=1,
@@ -68,10 +70,11 @@ class Cluster:
     ) -> None:
         self._client.close()
         self._cluster.close()
+        logging.getLogger("distributed").setLevel(self._level)
 
-    def stop(self) -> None:
-        """No further task is started; those running finish."""
-        self._stopped.set()
+    def stop(self, reason: str) -> None:
+        """No further task is submitted; those under way, three a thread at most, finish."""
+        self._stopped = reason
 
     def map(self, function: Callable[..., T], items: Iterable[tuple[Any, ...]]) -> Iterator[T]:
         """``function(*item)`` of each item, in the order they finish.
@@ -100,8 +103,8 @@ class Cluster:
                 yield result
                 if more and not held:
                     more = self._submit_next(function, waiting, under_way, held, block=True)
-            if self._stopped.is_set():
-                raise Stopped
+            if self._stopped is not None:
+                raise Stopped(self._stopped)
         finally:
             for future in held:
                 future.cancel()
@@ -118,22 +121,18 @@ class Cluster:
         """Submits one more item if there is a place for it; False once there is no item left."""
         if not self._places.acquire(blocking=block):
             return True
-        item = None if self._stopped.is_set() else next(waiting, None)
-        if item is None:
+        try:
+            item = None if self._stopped is not None else next(waiting, None)
+            future = None if item is None else self._client.submit(_guarded, function, item, pure=False)
+        except BaseException:
+            self._places.release()
+            raise
+        if future is None:
             self._places.release()
             return False
-        future = self._client.submit(_guarded, function, item, pure=False)
         held.add(future)
         under_way.add(future)
         return True
-
-
-def cores() -> int:
-    """Cores this process may use."""
-    try:
-        return len(os.sched_getaffinity(0))
-    except AttributeError:
-        return os.cpu_count() or 1
 
 
 def _guarded(function: Callable[..., T], item: tuple[Any, ...]) -> T | _Refused:
@@ -141,3 +140,21 @@ def _guarded(function: Callable[..., T], item: tuple[Any, ...]) -> T | _Refused:
         return function(*item)
     except BatchfuseError as error:
         return _Refused(error)
+    except (MemoryError, RuntimeError) as error:
+        if not _is_lack_of_memory(error):
+            raise
+        return _Refused(
+            SceneError(
+                f"out of memory ({str(error).splitlines()[0] if str(error) else 'MemoryError'}): "
+                "use a smaller `tiles.size`, or fewer `threads` in the profile"
+            )
+        )
+
+
+def _is_lack_of_memory(error: Exception) -> bool:
+    """Torch's own kinds are told by name and text: it is not imported here."""
+    return (
+        isinstance(error, MemoryError)
+        or type(error).__name__ == "OutOfMemoryError"
+        or "can't allocate memory" in str(error)
+    )

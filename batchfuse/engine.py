@@ -5,13 +5,15 @@ from __future__ import annotations
 import threading
 import time
 import uuid
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from collections.abc import Sequence
+from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from batchfuse.cluster import Cluster, Stopped, cores
+from batchfuse.cluster import Cluster, Stopped
 from batchfuse.errors import RecipeError, SceneError
 from batchfuse.fusion.device import resolved_device
+from batchfuse.machine import cores
 from batchfuse.plan import Job, Plan, make_plan
 from batchfuse.recipe import Profile, Recipe
 from batchfuse.report.progress import Progress, Silence, duration
@@ -55,32 +57,36 @@ def run_plan(
     overwrite: bool = False,
     progress: Progress | None = None,
 ) -> Report:
-    """Fuses every scene of a plan and writes report.json beside the stores."""
+    """Fuses every scene of a plan and writes report.json beside the stores, also where the run breaks off."""
     profile = profile or Profile()
     told = progress or Silence()
-    _prepare(plan.recipe.output_folder)
+    folder = plan.recipe.output_folder
+    _prepare(folder)
+    device = str(resolved_device(profile.device))
     started = time.monotonic()
     told.begin(len(plan.jobs) + len(plan.failures), plan.tiles)
-    failed = [Outcome(f.scene, "failed", f.reason) for f in plan.failures]
-    for outcome in failed:
-        told.end(outcome.scene, f"failed: {outcome.reason}")
+    runner = _Runner(overwrite, told)
+    for failure in plan.failures:
+        runner.tell(Outcome(failure.scene, "failed", failure.reason))
     stop_early = plan.recipe.on_error == "fail"
-    with Cluster(profile) as cluster:
-        # the network's own threads take the cores that tiles at once leave idle
-        threads = max(1, cores() // min(cluster.threads, max(1, plan.tiles)))
-        device = str(resolved_device(profile.device))
-        runner = _Runner(cluster, Compute(device, profile.precision, threads), overwrite, told)
-        jobs = () if stop_early and failed else plan.jobs
-        outcomes, interrupted = runner.run(jobs, stop_early)
-    left = [Outcome(job.scene.name, "not started") for job in plan.jobs[len(outcomes) :]]
-    report = Report(
-        outcomes=tuple(sorted([*failed, *outcomes, *left], key=lambda o: o.scene)),
-        unmatched=tuple((str(u.path), u.reason) for u in plan.unmatched),
-        seconds=time.monotonic() - started,
-        device=device,
-        interrupted=interrupted,
-    )
-    report.write(plan.recipe.output_folder / "report.json")
+    try:
+        if not (stop_early and plan.failures):
+            with Cluster(profile) as cluster:
+                # the network's own threads take the cores that tiles at once leave idle
+                threads = max(1, cores() // min(cluster.threads, max(1, plan.tiles)))
+                runner.run(cluster, Compute(device, profile.precision, threads), plan.jobs, stop_early)
+    finally:
+        left = [
+            Outcome(j.scene.name, "not started") for j in plan.jobs if j.scene.name not in runner.outcomes
+        ]
+        report = Report(
+            outcomes=tuple(sorted([*runner.outcomes.values(), *left], key=lambda o: o.scene)),
+            unmatched=tuple((str(u.path), u.reason) for u in plan.unmatched),
+            seconds=time.monotonic() - started,
+            device=device,
+            interrupted=runner.interrupted,
+        )
+        report.write(folder / "report.json")
     return report
 
 
@@ -96,62 +102,65 @@ def _prepare(folder: Path) -> None:
             f"the output folder {folder} can't be written ({error.strerror}): give another `output.path`"
         ) from error
     check_writable(folder / "report.json")
+    for left in folder.glob("*.partial"):  # of pictures and reports that a killed run was writing
+        left.unlink(missing_ok=True)
 
 
 @dataclass
 class _Runner:
     """Drives scenes over a cluster, several at a time so that none of its threads waits for a scene's end."""
 
-    cluster: Cluster
-    compute: Compute
     overwrite: bool
     progress: Progress
+    outcomes: dict[str, Outcome] = field(default_factory=dict)
+    interrupted: bool = False
     halted: threading.Event = field(default_factory=threading.Event)
 
-    def run(self, jobs: tuple[Job, ...], stop_early: bool) -> tuple[list[Outcome], bool]:
-        """The outcomes, in the order of the jobs, and whether the run was interrupted."""
-        interrupted = False
-        drivers = min(len(jobs), self.cluster.threads + 1)
-        with ThreadPoolExecutor(max(1, drivers), thread_name_prefix="scene") as pool:
-            futures = [pool.submit(self._outcome, job) for job in jobs]
+    def run(self, cluster: Cluster, compute: Compute, jobs: Sequence[Job], stop_early: bool) -> None:
+        """Fills ``outcomes``; a bug stops the other scenes, and keeps its traceback."""
+        drivers = max(1, min(len(jobs), cluster.threads + 1))
+        with ThreadPoolExecutor(drivers, thread_name_prefix="scene") as pool:
             try:
-                self._wait(futures, stop_early)
+                pending = {pool.submit(self._drive, cluster, compute, job) for job in jobs}
+                while pending:
+                    done, pending = wait(pending, timeout=PATIENCE, return_when=FIRST_COMPLETED)
+                    for future in done:
+                        outcome = future.result()
+                        if stop_early and outcome is not None and outcome.status == "failed":
+                            self._halt(
+                                cluster, f"{outcome.scene} failed, and the recipe says `on_error: fail`"
+                            )
             except KeyboardInterrupt:
-                interrupted = True
-                self._halt()
+                self.interrupted = True
+                self._halt(cluster, "the run was interrupted")
             except BaseException:
-                self._halt()
+                self._halt(cluster, "another scene broke off the run")
                 raise
-        return [future.result() for future in futures], interrupted
 
-    def _wait(self, futures: list[Future[Outcome]], stop_early: bool) -> None:
-        pending = set(futures)
-        while pending:
-            done, pending = wait(pending, timeout=PATIENCE, return_when=FIRST_COMPLETED)
-            for future in done:
-                outcome = future.result()
-                if stop_early and outcome.status == "failed":
-                    self._halt()
+    def tell(self, outcome: Outcome) -> None:
+        """Keeps an outcome, and says it."""
+        self.outcomes[outcome.scene] = outcome
+        self.progress.end(outcome.scene, _line(outcome))
 
-    def _halt(self) -> None:
+    def _halt(self, cluster: Cluster, reason: str) -> None:
         self.halted.set()
-        self.cluster.stop()
+        cluster.stop(reason)
 
-    def _outcome(self, job: Job) -> Outcome:
-        """One scene, its refusals as an outcome; a bug keeps its traceback."""
+    def _drive(self, cluster: Cluster, compute: Compute, job: Job) -> Outcome | None:
+        """One scene, its refusals as an outcome; None where the run was stopped before."""
         if self.halted.is_set():
-            return Outcome(job.scene.name, "not started")
+            return None
         started = time.monotonic()
-        scene = SceneRun(self.cluster, self.compute, self.overwrite, self.progress, job)
+        scene = SceneRun(cluster, compute, self.overwrite, self.progress, job)
         try:
             outcome = scene.run()
         except SceneError as error:
-            self.progress.skip(job.scene.name, len(job.tiling) - scene.fused)
+            self.progress.skip(job.scene.name, len(job.tiling) - scene.told)
             outcome = scene.outcome("failed", str(error))
-        except Stopped:
-            outcome = scene.outcome("interrupted", "the run was stopped: run it again to continue")
+        except Stopped as stopped:
+            outcome = scene.outcome("interrupted", f"{stopped}: run it again to continue")
         outcome = replace(outcome, seconds=round(time.monotonic() - started, 3))
-        self.progress.end(job.scene.name, _line(outcome))
+        self.tell(outcome)
         return outcome
 
 
@@ -161,5 +170,5 @@ def _line(outcome: Outcome) -> str:
     if outcome.status == "kept":
         return "complete before, kept"
     if outcome.status == "interrupted":
-        return f"interrupted after {outcome.fused} of {outcome.tiles} tiles"
+        return f"interrupted after {outcome.fused} of {outcome.tiles} tiles: {outcome.reason}"
     return f"complete, {outcome.fused} of {outcome.tiles} tiles fused in {duration(outcome.seconds)}"

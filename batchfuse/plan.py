@@ -24,8 +24,12 @@ from batchfuse.recipe import Recipe
 
 __all__ = ["Failure", "Job", "Plan", "Ranges", "make_plan"]
 
-FUSING_BYTES = 2500  # working memory of the network a pixel of an inner window, measured
-INNER_PIXELS = 512 * 512  # at most what the CPU computes at a time
+# measured with benchmarks/memory.py, rounded up
+PROCESS_BYTES = 600_000_000  # Python with its libraries, and GDAL's cache of blocks
+NETWORK_BYTES = 250_000_000  # the features of one window that the network computes at a time
+PIXEL_BYTES = 60  # a band and pixel of a tile, with every copy on its way
+SOURCE_PIXELS = 16_000_000  # of a source finer than the grid, at most so many are read at once
+SOURCE_BYTES = 14  # a band and pixel of those
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +54,8 @@ class Job:
     """Cores of the chunks, with the strategy's halo."""
     survey_tiling: Tiling | None
     """The same cores with the survey's halo, where the strategy asks for a survey."""
+    alignments: tuple[Alignment, ...]
+    """Where the pixels of the grid lie in each source."""
     ranges: tuple[Ranges, ...]
     """One a source."""
     resampling: str
@@ -88,11 +94,16 @@ class Job:
         """Bytes of the fused image before compression."""
         return self.pixels * len(self.reference.bands) * np.dtype(self.dtype).itemsize
 
-    def memory(self) -> int:
-        """Bytes that one task needs, roughly: its haloed sources and copies, and the network's features."""
-        edge = min(self.tiling.size + 2 * self.tiling.halo, max(self.tiling.shape))
-        bands = sum(len(source.bands) for source in self.scene.sources)
-        return edge * edge * 4 * (3 * bands + 4) + FUSING_BYTES * INNER_PIXELS
+    def memory(self, threads: int) -> int:
+        """Bytes that a worker needs, roughly, which fuses so many tiles at once."""
+        halo = 2 * self.tiling.halo
+        rows, columns = (min(self.tiling.size + halo, n) for n in self.tiling.shape)
+        task = NETWORK_BYTES
+        for source, alignment in zip(self.scene.sources, self.alignments, strict=True):
+            finer = max(1.0, alignment.footprint[0]) * max(1.0, alignment.footprint[1])
+            read = min(rows * columns * finer, SOURCE_PIXELS)
+            task += int(len(source.bands) * (rows * columns * PIXEL_BYTES + read * SOURCE_BYTES))
+        return PROCESS_BYTES + min(threads, len(self.tiling)) * task
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,8 +134,12 @@ class Plan:
         """Tiles of all scenes."""
         return sum(len(job.tiling) for job in self.jobs)
 
-    def to_dict(self) -> dict[str, Any]:
-        """For ``plan --json``."""
+    def memory(self, threads: int) -> int:
+        """Bytes that a worker with so many threads needs for the largest of the scenes, roughly."""
+        return max((job.memory(threads) for job in self.jobs), default=0)
+
+    def to_dict(self, threads: int) -> dict[str, Any]:
+        """For ``plan --json``, with the memory of a worker that fuses so many tiles at once."""
         return {
             "output": str(self.recipe.output_folder),
             "scenes": [_described(job) for job in self.jobs],
@@ -132,7 +147,7 @@ class Plan:
             "unmatched": [{"path": str(u.path), "role": u.role, "reason": u.reason} for u in self.unmatched],
             "tiles": self.tiles,
             "bytes_out": sum(job.bytes_out for job in self.jobs),
-            "memory_of_a_task": max((job.memory() for job in self.jobs), default=0),
+            "memory_of_a_worker": self.memory(threads),
         }
 
 
@@ -208,7 +223,8 @@ def _job(recipe: Recipe, found: FoundScene, strategy: Strategy, weights: str, ch
     index = reference_of(sources, recipe.reference)
     grid, turned = reference_grid(sources[index])
     scene = Scene(found.name, sources, index, grid)
-    alignments = [_aligned(grid, sources[index], source) for source in sources]
+    alignments = tuple(_aligned(grid, sources[index], source) for source in sources)
+    _refuse_mixed_scales(recipe, sources[index])
     differences = _differences(sources, alignments)
     if differences and recipe.grid.mismatch == "error":
         raise SceneError(
@@ -223,6 +239,7 @@ def _job(recipe: Recipe, found: FoundScene, strategy: Strategy, weights: str, ch
         survey_tiling=None
         if strategy.survey_halo is None
         else Tiling(grid.shape, size, strategy.survey_halo),
+        alignments=alignments,
         ranges=tuple(_ranges(recipe, source.role) for source in sources),
         resampling=recipe.grid.resampling,
         validity=recipe.validity,
@@ -235,6 +252,16 @@ def _job(recipe: Recipe, found: FoundScene, strategy: Strategy, weights: str, ch
         differences=differences,
         warnings=tuple(filter(None, [turned, *(a.accuracy for a in alignments)])),
     )
+
+
+def _refuse_mixed_scales(recipe: Recipe, reference: Source) -> None:
+    """Integers in the reference's file values need one scale and offset, as CF and GDAL have one a store."""
+    scales = {(band.scale, band.offset) for band in reference.bands}
+    if len(scales) > 1 and np.dtype(recipe.output.dtype).kind != "f" and recipe.output.units == "reference":
+        raise SceneError(
+            f"the bands of {reference.name} differ in scale or offset, and a store holds one for all: "
+            "use `output.dtype: float32`, or give `scale:` and `offset:` in the recipe"
+        )
 
 
 def _source(recipe: Recipe, role: str, files: Sequence[Path]) -> Source:

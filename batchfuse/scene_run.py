@@ -8,10 +8,10 @@ from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
 from batchfuse.changes import changes
-from batchfuse.cluster import Cluster
-from batchfuse.encoding import Encoding
-from batchfuse.errors import StoreError
+from batchfuse.cluster import Cluster, Stopped
+from batchfuse.errors import SceneError, StoreError
 from batchfuse.fusion.extremes import Extremes
+from batchfuse.imagery.align import Alignment
 from batchfuse.imagery.aligned import counted_windows, refine_window, tally_window
 from batchfuse.imagery.scaling import Scaling, Statistics, wanted_bins
 from batchfuse.imagery.scene import Source
@@ -21,7 +21,7 @@ from batchfuse.report.progress import Progress
 from batchfuse.report.quicklook import Mosaic, write_quicklook
 from batchfuse.report.report import Outcome, versions
 from batchfuse.storage.store import Layout, Store, is_store, remove_store
-from batchfuse.task import Compute, Work, fuse_tile, survey_tile, thumbnail_tile
+from batchfuse.task import Compute, Work, encoding, fuse_tile, survey_tile, thumbnail_tile
 
 __all__ = ["SceneRun"]
 
@@ -39,6 +39,7 @@ class SceneRun:
     job: Job
     scalings: tuple[Scaling, ...] = ()
     fused: int = 0
+    told: int = 0
     bytes: int = 0
     notes: list[str] = field(default_factory=list)
 
@@ -48,6 +49,7 @@ class SceneRun:
         store = self._continued()
         kept = store is not None and store.complete and not store.unwritten(job.tiling)
         work = self._work(store)
+        self.notes += encoding(work).doubts(job.reference, work.scalings[job.scene.reference])
         store = store or self._created(work)
         self._fuse(work, store)
         store.seal()
@@ -88,7 +90,8 @@ class SceneRun:
                 f"{job.store} was made otherwise ({'; '.join(changed)}): give another `output.path`, "
                 "or --overwrite to replace it"
             )
-        store.sweep()
+        if not store.complete:
+            store.sweep()
         return store
 
     def _work(self, store: Store | None) -> Work:
@@ -107,12 +110,13 @@ class SceneRun:
         return replace(work, extremes=extremes)
 
     def _statistics(self) -> tuple[Scaling, ...]:
-        pairs = zip(self.job.scene.sources, self.job.ranges, strict=True)
-        return tuple(self._scaling(source, ranges) for source, ranges in pairs)
+        job = self.job
+        parts = zip(job.scene.sources, job.alignments, job.ranges, strict=True)
+        return tuple(self._scaling(*part) for part in parts)
 
-    def _scaling(self, source: Source, ranges: Ranges) -> Scaling:
+    def _scaling(self, source: Source, alignment: Alignment, ranges: Ranges) -> Scaling:
         """Two passes at most over the source's own pixels within the scene."""
-        windows = list(counted_windows(source, self.job.scene.grid))
+        windows = list(counted_windows(source, alignment))
         tallies = [Tally.empty() for _ in source.bands]
         for parts in self._mapped("statistics", tally_window, [(source, w) for w in windows]):
             tallies = [total.merge(part) for total, part in zip(tallies, parts, strict=True)]
@@ -141,17 +145,16 @@ class SceneRun:
         if self.overwrite:
             remove_store(job.store)
         reference = job.reference
-        encoding = Encoding.of(job.dtype, job.units, reference, work.scalings[job.scene.reference])
-        self.notes += encoding.doubts(reference, work.scalings[job.scene.reference])
+        made = encoding(work)
         names = [band.name for band in reference.bands]
         layout = Layout(
             grid=job.scene.grid,
             bands=_distinct(names) if len(names) == 3 else ("fused",),
             dtype=job.dtype,
-            fill=encoding.fill,
+            fill=made.fill,
             tile_size=job.tiling.size,
-            scale=encoding.scale,
-            offset=encoding.offset,
+            scale=made.scale,
+            offset=made.offset,
             units=reference.units if job.units == "reference" else None,
             long_name=f"{' + '.join(s.role for s in job.scene.sources)}, fused",
         )
@@ -160,10 +163,12 @@ class SceneRun:
     def _fuse(self, work: Work, store: Store) -> None:
         name, progress = self.job.scene.name, self.progress
         unwritten = store.unwritten(self.job.tiling)
-        progress.skip(name, len(self.job.tiling) - len(unwritten))
+        self.told = len(self.job.tiling) - len(unwritten)
+        progress.skip(name, self.told)
         sizes = {tile.index: tile.core.size for tile in unwritten}
         for index, written in self.cluster.map(_fused_tile, ((work, i) for i in sizes)):
             self.fused += 1
+            self.told += 1
             self.bytes += written
             progress.tile(name, sizes[index])
 
@@ -175,14 +180,15 @@ class SceneRun:
             return
         mosaic = Mosaic.of(job.scene.grid.shape)
         items = [(work, tile.index, mosaic.step) for tile in job.tiling]
-        for pieces in self._mapped("quicklook", thumbnail_tile, items):
-            mosaic.add(pieces)
+        try:
+            for pieces in self._mapped("quicklook", thumbnail_tile, items):
+                mosaic.add(pieces)
+            write_quicklook(mosaic.images(), [*(s.role for s in job.scene.sources), "fused"], path)
+        except (SceneError, OSError, Stopped) as error:
+            self.notes.append(f"no quicklook ({error}): the fused image is complete")
+            return
         if mosaic.is_empty():
             self.notes.append("the fused image has no valid pixel: the sources' valid parts don't meet")
-        try:
-            write_quicklook(mosaic.images(), [*(s.role for s in job.scene.sources), "fused"], path)
-        except OSError as error:
-            self.notes.append(f"{path} can't be written ({error.strerror}): the fused image is complete")
 
     def _mapped(
         self, phase: str, function: Callable[..., T], items: Sequence[tuple[Any, ...]]

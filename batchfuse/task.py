@@ -1,7 +1,7 @@
 """What one task does: tally part of a source, survey a tile, fuse a tile, thumbnail a tile.
 
 A task gets a job, the survey and an index, and gives back a few numbers. What is costly to make
-(alignments, the open store, the fuser with its weights) is made once a process and kept.
+(the open store, the fuser with its weights) is made once a process and kept.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import threading
 from collections import OrderedDict
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from typing import Any, TypeVar
 
 import numpy as np
@@ -27,7 +27,8 @@ from batchfuse.storage.store import Store
 
 __all__ = ["Compute", "Reduced", "Work", "fuse_tile", "reduced", "survey_tile", "thumbnail_tile"]
 
-KEPT = 8  # scenes whose alignments and stores a process keeps
+STORES = 256  # open stores a process keeps: more than it drives scenes at a time
+FUSERS = 2  # networks it keeps
 
 T = TypeVar("T")
 
@@ -79,9 +80,8 @@ class ScenePixels:
 def read_scene(work: Work, window: Window) -> ScenePixels:
     """All sources of a scene in a window of the reference grid."""
     job = work.job
-    aligned = _kept(f"{work.token}/sources", lambda: _aligned_sources(work))
     luminances, valid, colour = [], [], None
-    for index, source in enumerate(aligned):
+    for index, source in enumerate(_aligned_sources(work)):
         values, there = source.read(window)
         if index == job.scene.reference and len(values) == 3:
             colour = values
@@ -126,7 +126,7 @@ def thumbnail_tile(work: Work, index: tuple[int, ...], step: int) -> list[Reduce
     """One tile's part of the quicklook: each source, then the fused image, all in their scaled range."""
     core = work.job.tiling[index].core
     pieces: list[Reduced] = []
-    for source in _kept(f"{work.token}/sources", lambda: _aligned_sources(work)):
+    for source in _aligned_sources(work):
         values, valid = source.read(core)
         pieces.append(reduced(np.where(valid, values, np.nan), core, step))
     stored = _store(work).read(core).astype(np.float64)
@@ -169,53 +169,54 @@ def reduced(values: NDArray[Any], core: Window, step: int) -> Reduced:
     return Reduced((core.start[0] // step, core.start[1] // step), total, many)
 
 
-_cache: OrderedDict[str, Any] = OrderedDict()
-_cache_lock = threading.Lock()
-_making: dict[str, threading.Lock] = {}
+class _Kept:
+    """Things made once a process and kept while they are among the last used."""
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._things: OrderedDict[str, Any] = OrderedDict()
+        self._lock = threading.Lock()
+        self._making: dict[str, threading.Lock] = {}
+
+    def get(self, key: str, make: Callable[[], T]) -> T:
+        """The thing of this key; one thread makes it, the others wait for it."""
+        with self._lock:
+            making = self._making.setdefault(key, threading.Lock())
+        with making:
+            with self._lock:
+                if key in self._things:
+                    self._things.move_to_end(key)
+                    kept: T = self._things[key]
+                    return kept
+            made = make()
+            with self._lock:
+                self._things[key] = made
+                while len(self._things) > self._most:
+                    old, _ = self._things.popitem(last=False)
+                    self._making.pop(old, None)
+            return made
 
 
-def _kept(key: str, make: Callable[[], T]) -> T:
-    """The thing of this key, made once a process and kept while it is among the last used."""
-    with _cache_lock:
-        if key in _cache:
-            _cache.move_to_end(key)
-            kept: T = _cache[key]
-            return kept
-        lock = _making.setdefault(key, threading.Lock())
-    with lock:
-        with _cache_lock:
-            if key in _cache:
-                again: T = _cache[key]
-                return again
-        made = make()
-        with _cache_lock:
-            _cache[key] = made
-            _making.pop(key, None)
-            while len(_cache) > 2 * KEPT:
-                _cache.popitem(last=False)
-        return made
+_stores = _Kept(STORES)
+_fusers = _Kept(FUSERS)
 
 
 def _aligned_sources(work: Work) -> tuple[AlignedSource, ...]:
     job = work.job
-    pairs = zip(job.scene.sources, work.scalings, strict=True)
-    return tuple(AlignedSource.of(s, job.scene.grid, scaling, job.resampling) for s, scaling in pairs)
+    parts = zip(job.scene.sources, job.alignments, work.scalings, strict=True)
+    return tuple(AlignedSource(*part, job.resampling) for part in parts)
 
 
 def _store(work: Work) -> Store:
-    return _kept(f"{work.token}/store", lambda: Store.open(work.job.store))
+    return _stores.get(work.token, lambda: Store.open(work.job.store))
 
 
 def _fuser(work: Work) -> Fuser:
     job, compute = work.job, work.compute
-    key = "/".join(map(str, (job.method, job.strategy, job.weights, *_astuple(compute))))
-    return _kept(
-        f"fuser/{key}",
+    key = "/".join(map(str, (job.method, job.strategy, job.weights, *astuple(compute))))
+    return _fusers.get(
+        key,
         lambda: load_fuser(
             job.method, job.strategy, job.weights or None, compute.device, compute.precision, compute.threads
         ),
     )
-
-
-def _astuple(compute: Compute) -> tuple[Any, ...]:
-    return compute.device, compute.precision, compute.threads

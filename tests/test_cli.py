@@ -78,6 +78,7 @@ def test_plan_tells_scenes_grids_tiles_and_unmatched_files(folder: Path) -> None
     assert [scene["scene"] for scene in made["scenes"]] == ["a", "b"]
     assert made["tiles"] == 8
     assert made["bytes_out"] == 2 * 90 * 100 * 4
+    assert made["memory_of_a_worker"] > 100e6
     assert any("0.5 pixel" in line for line in made["scenes"][1]["differences"])
     assert made["unmatched"][0]["path"].endswith("lonely_thermal.tif")
     people = call("plan", folder / "recipe.yaml").output

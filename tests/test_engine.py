@@ -19,9 +19,12 @@ from affine import Affine
 from rasters import photo, write_raster
 
 import batchfuse
+from batchfuse.errors import StoreError
 from batchfuse.fusion import methods
 from batchfuse.fusion.shipped import weights_path
+from batchfuse.geometry.tiling import Tile
 from batchfuse.geometry.window import Window
+from batchfuse.report.progress import Silence
 from batchfuse.storage.store import Store
 
 INPUTS = {"thermal": "{scene}_thermal.tif", "optical": "{scene}_optical.tif"}
@@ -145,6 +148,95 @@ def test_on_error_fail_stops_at_the_first(tmp_path: Path) -> None:
     assert report.exit_code == 1
 
 
+def damaged_pair(folder: Path, name: str) -> None:
+    """A pair whose thermal image opens, and can't be read in the middle."""
+    make_pair(folder, name)
+    noise = np.random.default_rng(0).integers(0, 60000, (130, 140)).astype(np.uint16)
+    path = folder / f"{name}_thermal.tif"
+    write_raster(path, noise, transform=GRID, compress="deflate", blockysize=8)
+    damaged = bytearray(path.read_bytes())
+    damaged[len(damaged) // 2 : len(damaged) // 2 + 400] = bytes(400)
+    path.write_bytes(damaged)
+
+
+def test_on_error_fail_names_the_scene_that_stopped_the_others(tmp_path: Path) -> None:
+    damaged_pair(tmp_path, "a")
+    for number in range(12):
+        make_pair(tmp_path, f"b{number}")
+    report = batchfuse.run(recipe_of(tmp_path, on_error="fail"))
+    assert report.exit_code == 1
+    assert not report.interrupted
+    assert [o.status for o in report.outcomes if o.scene == "a"] == ["failed"]
+    others = [o for o in report.outcomes if o.scene != "a"]
+    assert any(o.status == "not started" for o in others)
+    assert all("a failed" in (o.reason or "") for o in others if o.status == "interrupted")
+
+
+def test_a_picture_that_cannot_be_made_spoils_no_fused_image(tmp_path: Path) -> None:
+    make_pair(tmp_path, "a")
+    (tmp_path / "fused/a.quicklook.png").mkdir(parents=True)
+    (tmp_path / "fused/a.quicklook.png/x").touch()
+    report = batchfuse.run(recipe_of(tmp_path))
+    assert [o.status for o in report.outcomes] == ["complete"]
+    assert any("no quicklook" in warning for warning in report.outcomes[0].warnings)
+
+
+class Counting(Silence):
+    """Adds up what it is told."""
+
+    tiles = 0
+
+    def tile(self, scene: str, pixels: int) -> None:  # noqa: ARG002
+        self.tiles += 1
+
+    def skip(self, scene: str, tiles: int) -> None:  # noqa: ARG002
+        self.tiles += tiles
+
+
+def test_progress_counts_each_tile_once_also_where_a_scene_fails(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_pair(tmp_path, "a")
+    settings = {"tiles": {"size": 48}}
+    batchfuse.run(recipe_of(tmp_path, **settings))
+    chunks = tmp_path / "fused/a.zarr/fused"
+    (chunks / "0.1.1").unlink()
+    (chunks / "0.2.2").unlink()
+
+    def full(self: Store, tile: Tile, pixels: Any) -> int:
+        if tile.index == (2, 2):
+            raise StoreError(f"{self.path}: no space left on the disk")
+        return write(self, tile, pixels)
+
+    write = Store.write
+    monkeypatch.setattr(Store, "write", full)
+    counting = Counting()
+    report = batchfuse.run(recipe_of(tmp_path, **settings), progress=counting)
+    assert report.exit_code == 1
+    assert counting.tiles == 9
+
+
+def test_a_bug_still_leaves_a_report(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    make_pair(tmp_path, "a")
+    monkeypatch.setattr(methods, "_REGISTERED", dict(methods._REGISTERED))
+    strategies = {"l1": batchfuse.Strategy("l1", 0, None, "broken")}
+    batchfuse.register(batchfuse.Method("broken", "test_engine:Broken", strategies, ""))
+    with pytest.raises(ZeroDivisionError):
+        batchfuse.run(recipe_of(tmp_path, fusion={"method": "broken"}))
+    written = json.loads((tmp_path / "fused/report.json").read_text())
+    assert [scene["status"] for scene in written["scenes"]] == ["not started"]
+
+
+def test_lack_of_memory_is_one_line_with_the_remedy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    make_pair(tmp_path, "a")
+    monkeypatch.setattr(methods, "_REGISTERED", dict(methods._REGISTERED))
+    strategies = {"l1": batchfuse.Strategy("l1", 0, None, "hungry")}
+    batchfuse.register(batchfuse.Method("hungry", "test_engine:Hungry", strategies, ""))
+    outcome = batchfuse.run(recipe_of(tmp_path, fusion={"method": "hungry"})).outcomes[0]
+    assert outcome.status == "failed"
+    assert "smaller `tiles.size`" in (outcome.reason or "")
+
+
 def test_weights_are_told_by_their_bytes_and_not_by_their_name(tmp_path: Path) -> None:
     make_pair(tmp_path, "a")
     batchfuse.run(recipe_of(tmp_path))
@@ -251,6 +343,13 @@ class Broken:
 
     def fuse(self, *_: Any) -> None:
         raise ZeroDivisionError
+
+
+class Hungry(Broken):
+    """A method that asks for more than there is."""
+
+    def fuse(self, *_: Any) -> None:
+        raise MemoryError("Unable to allocate 9 TiB")
 
 
 def command(folder: Path, *arguments: str) -> list[str]:

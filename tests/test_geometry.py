@@ -59,13 +59,6 @@ def test_a_tile_outside_the_tiling_is_a_bug() -> None:
         Tiling((10, 10), 4, 0)[(3, 0)]
 
 
-def test_a_cropped_grid_keeps_each_pixel_in_its_place() -> None:
-    grid = Grid((100, 80), Affine(10, 2, 500, 1, -10, 900), "x")
-    cropped = grid.cropped(Window((20, 30), (50, 60)))
-    assert cropped.shape == (30, 30)
-    assert cropped.affine @ (0, 0) == pytest.approx(grid.affine @ (30, 20))
-
-
 @pytest.mark.parametrize("angle", [0, 17, 90, 133, 180])
 def test_the_north_up_grid_holds_every_corner_of_the_rotated_one(angle: float) -> None:
     rotated = Grid((40, 70), Affine.translation(500, 900) @ Affine.rotation(angle) @ Affine.scale(10, -10))

@@ -134,4 +134,4 @@ def test_a_plan_says_bytes_tiles_and_memory(tmp_path: Path) -> None:
     job = plan_of(tmp_path, {"a": 0, "b": 0}, **settings).jobs[0]
     assert len(job.tiling) == 9
     assert job.bytes_out == 90 * 90 * 3 * 2
-    assert job.memory() > job.bytes_out
+    assert job.memory(4) > job.memory(1) > job.bytes_out

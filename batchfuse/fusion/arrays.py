@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 from batchfuse.errors import BatchfuseError
 from batchfuse.fusion.fuser import Fuser, load_fuser
 from batchfuse.fusion.methods import method
+from batchfuse.fusion.shipped import weights_checksum
 from batchfuse.geometry.window import Window
 
 __all__ = ["fuse"]
@@ -40,13 +42,19 @@ def fuse(
     """
     sources = np.stack(_checked(arrays))
     asks = method("res2netfuse").strategy(strategy).survey_halo is not None
-    fuser = load_fuser("res2netfuse", strategy, weights, device)
+    fuser = _loaded(strategy, os.fspath(weights), weights_checksum(weights), device)
     if sources.ndim == 3:
         return _fused(fuser, sources, asks)
     fused = np.empty(sources.shape[1:], np.float32)
     for i in range(len(fused)):
         fused[i] = _fused(fuser, sources[:, i], asks)
     return fused
+
+
+@lru_cache(maxsize=2)
+def _loaded(strategy: str, weights: str, checksum: str, device: str) -> Fuser:  # noqa: ARG001
+    """The fuser, loaded once; the checksum tells changed weights of one name apart."""
+    return load_fuser("res2netfuse", strategy, weights, device)
 
 
 def _fused(fuser: Fuser, sources: NDArray[np.float32], asks: bool) -> NDArray[np.float32]:

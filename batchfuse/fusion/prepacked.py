@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -60,11 +60,8 @@ class PrepackedNetwork:
 
     @staticmethod
     def is_possible() -> bool:
-        """Whether this build of torch has the operators; they are not part of its public interface."""
-        operators: Any = torch.ops.mkldnn
-        return torch.backends.mkldnn.is_available() and all(
-            hasattr(operators, name) for name in ("_reorder_convolution_weight", "_convolution_pointwise")
-        )
+        """Whether this build of torch has the operators: they are not part of its public interface."""
+        return torch.backends.mkldnn.is_available() and _convolves_rightly()
 
     def encode(self, images: Tensor, cut: Sides) -> Tensor:
         """The features of images (n, 1, y, x), less 8 pixels on each side that is ``cut``.
@@ -101,6 +98,19 @@ class PrepackedNetwork:
             outputs.append((mixed, wrong))
             wrong += radius(GROUP_LAYERS)
         return torch.cat([shrunk(output, ENCODER_RADIUS - lost, cut) for output, lost in outputs], dim=1)
+
+
+@functools.cache
+def _convolves_rightly() -> bool:
+    """Tries the operators on a small image."""
+    layer = nn.Conv2d(16, 16, 3, padding=1, bias=False)
+    with torch.inference_mode():
+        image = torch.linspace(-1, 1, 16 * 64).reshape(1, 16, 8, 8)
+        try:
+            found = _Convolution.packed(layer)(image.contiguous(memory_format=torch.channels_last))
+        except (AttributeError, RuntimeError, TypeError):
+            return False
+        return torch.allclose(found, torch.relu(layer(image)), atol=1e-5)
 
 
 def _conv(module: nn.Module) -> nn.Conv2d:

@@ -7,8 +7,6 @@ from dataclasses import dataclass
 
 from affine import Affine
 
-from batchfuse.geometry.window import Window
-
 __all__ = ["ControlPoints", "Grid"]
 
 
@@ -47,12 +45,6 @@ class Grid:
         corners = [self.affine @ (c, r) for c in (0, columns) for r in (0, rows)]
         xs, ys = zip(*corners, strict=True)
         return min(xs), min(ys), max(xs), max(ys)
-
-    def cropped(self, window: Window) -> Grid:
-        """The grid of a window of this grid."""
-        row, column = window.start
-        rows, columns = window.shape
-        return Grid((rows, columns), self.affine @ Affine.translation(column, row), self.crs)
 
     def north_up(self) -> Grid:
         """The axis-aligned grid, rows running south, of the same resolution around this one."""

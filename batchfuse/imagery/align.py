@@ -136,7 +136,7 @@ def _aligned(reference: Grid, source: Grid | ControlPoints, names: tuple[str, st
     return Alignment(reference, source, identical, found.footprint, accuracy, found.coverage, kept, affine)
 
 
-@lru_cache(maxsize=32)
+@lru_cache(maxsize=256)
 def _lattice(
     reference: Grid, source: Grid | ControlPoints, pipeline: str | None, affine: Affine | None
 ) -> Lattice:

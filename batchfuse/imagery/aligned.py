@@ -9,9 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from batchfuse.errors import GridError
-from batchfuse.geometry.grid import Grid
 from batchfuse.geometry.window import Window
-from batchfuse.imagery.align import Alignment, align
+from batchfuse.imagery.align import Alignment
 from batchfuse.imagery.geotiff import read_pixels
 from batchfuse.imagery.resample import resampled
 from batchfuse.imagery.scaling import Scaling, scaled
@@ -36,13 +35,6 @@ class AlignedSource:
     resampling: str
     """nearest, bilinear, cubic or average."""
 
-    @classmethod
-    def of(cls, source: Source, grid: Grid, scaling: Scaling, resampling: str) -> AlignedSource:
-        """The source on this grid; raises GridError where it can't be brought there."""
-        return cls(
-            source, align(grid, source.place, names=("the reference", source.name)), scaling, resampling
-        )
-
     def read(self, window: Window) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
         """Scaled values (bands, y, x), 0 and above, and validity (y, x) of a window of the reference grid."""
         if self.alignment.identical:
@@ -60,16 +52,18 @@ class AlignedSource:
         return np.maximum(values, 0, out=values), valid
 
 
-def counted_windows(source: Source, grid: Grid) -> Iterator[Window]:
+def counted_windows(source: Source, alignment: Alignment) -> Iterator[Window]:
     """The source's own pixels within the scene, each once, in windows that follow the file's blocks."""
-    window = align(grid, source.place, names=("the reference", source.name)).source_window()
+    window = alignment.source_window()
     if window is None:
         raise GridError(f"{source.name} does not touch the reference grid: the two show different places")
     rows, columns = source.block
     height = max(1, min(window.shape[0], COUNTED // window.shape[1]) // rows) * rows
     width = window.shape[1]
-    if height == rows and rows * width > 2 * COUNTED:  # tall blocks of a wide raster
+    if height * width > 2 * COUNTED:  # tall blocks of a wide raster
         width = max(1, COUNTED // rows // columns) * columns
+    if height * width > 2 * COUNTED:  # a block is larger than what is read at once
+        height = max(1, COUNTED // width)
     for top in _cuts(window.start[0], window.stop[0], height):
         for left in _cuts(window.start[1], window.stop[1], width):
             yield Window((top[0], left[0]), (top[1], left[1]))

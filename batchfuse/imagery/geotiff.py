@@ -30,7 +30,7 @@ __all__ = ["checked_crs", "open_source", "read_pixels"]
 warnings.filterwarnings("ignore", category=NotGeoreferencedWarning)
 
 ENDS = 128 * 1024  # bytes of each end of a file that go into its checksum
-HANDLES = 24  # open files a thread
+HANDLES = 8  # open files a thread: 100 threads stay below the usual limit of 1024
 COLOURS = (ColorInterp.red, ColorInterp.green, ColorInterp.blue)
 
 
@@ -70,7 +70,7 @@ def open_source(
         place=first.place(crs),
         dtype=_dtype(headers, chosen),
         bands=made,
-        masks=tuple(dict.fromkeys((f, headers[f].mask(n)) for f, n in chosen if headers[f].mask(n))),
+        masks=tuple({f: (f, n) for f, n in chosen if headers[f].has_mask(n)}.values()),
         palette=palette,
         block=first.block,
         bits=0 if palette else max(headers[f].bits(n) for f, n in chosen),
@@ -175,11 +175,9 @@ class _Header:
                 f"from {info.min} to {info.max}: correct it, or leave it out"
             )
 
-    def mask(self, number: int) -> int:
-        """The band to ask GDAL's mask of, or 0 where the file keeps none."""
-        if MaskFlags.per_dataset not in self.flags[number - 1]:
-            return 0
-        return number
+    def has_mask(self, number: int) -> bool:
+        """Whether GDAL keeps a mask beside the band's pixels: internal, .msk or alpha, one for all bands."""
+        return MaskFlags.per_dataset in self.flags[number - 1]
 
     def bits(self, number: int) -> int:
         return self.nbits[number - 1] if self.dtypes[number - 1] == "uint8" else 0
@@ -377,6 +375,8 @@ def _unreadable(path: Path, error: Exception) -> SourceError:
         return SourceError(f"{path} is empty (0 bytes): copy or download it again")
     if head.startswith(b"version https://git-lfs"):
         return SourceError(f"{path} is a Git LFS pointer, not the image: run `git lfs pull`")
+    if "Too many open files" in str(error):
+        return SourceError(f"{path} can't be opened, too many files are open: raise `ulimit -n`")
     if "not recognized" in str(error):
         return SourceError(f"{path} is not an image GDAL can read (it begins with {head[:12]!r})")
     detail = str(error.__cause__ or error).splitlines()[0].removesuffix(".")

@@ -62,7 +62,7 @@ class Source:
     bands: tuple[Band, ...]
     """One or three; a palette of colours counts as three, one of grays as one."""
     masks: tuple[tuple[int, int], ...] = ()
-    """(file, band) of each mask GDAL keeps beside the pixels: internal, .msk or alpha."""
+    """(file, band) to ask for the mask GDAL keeps beside a file's pixels: internal, .msk or alpha."""
     palette: tuple[tuple[int, int, int, int], ...] = ()
     """Red, green, blue, alpha of each file value, where the file has a colour table."""
     block: tuple[int, int] = (256, 256)

@@ -79,14 +79,6 @@ class Tally:
             total = total.merge(tally)
         return total
 
-    def key_at(self, rank: int) -> int:
-        """The key of the ``rank``-th smallest valid value, counted from 0."""
-        return int(self.keys[np.searchsorted(np.cumsum(self.counts), rank, side="right")])
-
-    def below(self, key: int) -> int:
-        """Valid values whose key is smaller."""
-        return int(self.counts[: np.searchsorted(self.keys, key)].sum())
-
 
 def tallied(values: NDArray[Any], valid: NDArray[np.bool_]) -> Tally:
     """The tally of ``values`` (any shape) where ``valid`` (broadcast to it): the first pass."""
