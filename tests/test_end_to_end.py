@@ -99,7 +99,8 @@ def test_the_store_holds_what_the_plain_network_makes_of_the_plain_arrays(tmp_pa
         sources = torch.from_numpy(np.stack([a, b]).astype(np.float32) / 255)
         features = network.encode(sources)
         plain = network.decode(fused_features("l1", [features[:1], features[1:]], None))[0, 0].numpy()
-    assert np.abs(image[0] - plain).max() <= 1e-6
+    # the packed layers of a CPU round otherwise than the plain ones
+    assert np.abs(image[0] - plain).max() <= 2e-6
 
 
 def test_all_keeps_only_what_every_source_has(pair: Path) -> None:

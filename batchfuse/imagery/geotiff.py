@@ -343,7 +343,7 @@ _handles = _Handles()
 def _read(file: SourceFile, band: int, window: Window, mask: bool = False) -> NDArray[Any]:
     box = tuple(zip(window.start, window.stop, strict=True))
     try:
-        with rasterio.Env(GDAL_CACHEMAX=256, GDAL_NUM_THREADS=1):
+        with rasterio.Env(GDAL_CACHEMAX=256, GDAL_NUM_THREADS=1, GDAL_DISABLE_READDIR_ON_OPEN="TRUE"):
             dataset = _handles.get(file)
             read = dataset.read_masks if mask else dataset.read
             return np.asarray(read(band, window=box))
@@ -354,7 +354,8 @@ def _read(file: SourceFile, band: int, window: Window, mask: bool = False) -> ND
 @contextmanager
 def _opened(path: Path) -> Iterator[Any]:
     try:
-        with rasterio.open(path) as dataset:
+        # sidecars are asked for by name: a folder of thousands need not be listed for each
+        with rasterio.Env(GDAL_DISABLE_READDIR_ON_OPEN="TRUE"), rasterio.open(path) as dataset:
             yield dataset
     except (RasterioError, OSError, ValueError) as error:
         raise _unreadable(path, error) from error

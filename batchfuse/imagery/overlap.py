@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from affine import Affine
@@ -59,6 +60,7 @@ def carried(affine: Affine) -> Callable[[FloatArray, FloatArray], Points]:
     return way
 
 
+@lru_cache(maxsize=64)
 def samples(shape: tuple[int, int]) -> Points:
     """Rows and columns of points over a grid: a raster of them first, then four dense edges."""
     height, width = shape
