@@ -40,6 +40,20 @@ MAY_IMPORT = {
 }
 
 
+# the top level, from what is called to what calls: each module may import those of earlier lines
+ORDER = (
+    ("errors", "machine"),
+    ("recipe_file", "recipe_mistakes", "recipe_values", "profile", "recipe"),
+    ("plan",),
+    ("changes", "cluster", "encoding"),
+    ("task",),
+    ("scene_run",),
+    ("engine",),
+    ("terminal", "cli"),
+    ("__main__", "__init__"),
+)
+
+
 def imports(path: Path) -> Iterator[str]:
     """Every module a file imports, also within functions."""
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
@@ -66,6 +80,15 @@ def test_folders_import_only_what_lies_below_them(path: Path) -> None:
         parts = module.split(".")
         if parts[0] == "batchfuse" and len(parts) > 1 and parts[1] != folder:
             assert parts[1] in MAY_IMPORT[folder], f"{folder} imports {module}"
+
+
+@pytest.mark.parametrize("path", sorted(PACKAGE.glob("*.py")), ids=lambda p: p.stem)
+def test_the_top_level_is_a_line_of_callers(path: Path) -> None:
+    rank = {name: number for number, names in enumerate(ORDER) for name in names}
+    for module in imports(path):
+        parts = module.split(".")
+        if parts[0] == "batchfuse" and len(parts) == 2 and parts[1] in rank:
+            assert rank[parts[1]] <= rank[path.stem], f"{path.stem} imports {module}"
 
 
 @pytest.mark.parametrize(
