@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from batchfuse.imagery.scaling import Scaling
-from batchfuse.imagery.scene import Source
+from batchfuse.imagery.scene import Source, can_hold
 
 __all__ = ["Encoding"]
 
@@ -99,9 +99,15 @@ class Encoding:
         stored[:, ~valid] = self.fill
         return np.asarray(stored, self.dtype)
 
+    def decoded(self, stored: NDArray[Any]) -> NDArray[np.float64]:
+        """The inverse of ``encoded`` but for rounding, (bands, y, x); NaN where stored is the fill value."""
+        gain = np.array(self.gain)[:, None, None]
+        zero = np.array(self.zero)[:, None, None]
+        missing = np.isnan(stored) if np.isnan(self.fill) else stored == self.fill
+        # a constant reference has no gain: each of its values is 0 again
+        values = (stored.astype(np.float64) - zero) / np.where(gain == 0, np.inf, gain)
+        return np.where(missing, np.nan, values)
+
 
 def _integer_fill(dtype: str, nodata: float | None) -> float:
-    info = np.iinfo(dtype)
-    if nodata is not None and nodata == nodata and info.min <= nodata <= info.max and nodata == int(nodata):
-        return int(nodata)
-    return int(info.min)
+    return int(nodata) if nodata is not None and can_hold(dtype, nodata) else int(np.iinfo(dtype).min)

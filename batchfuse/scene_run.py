@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any, TypeVar
 
 from batchfuse.changes import changes
 from batchfuse.cluster import Cluster, Stopped
 from batchfuse.errors import SceneError, StoreError
+from batchfuse.fusion.device import resolved_precision
 from batchfuse.fusion.extremes import Extremes
-from batchfuse.imagery.align import Alignment
-from batchfuse.imagery.aligned import counted_windows, refine_window, tally_window
-from batchfuse.imagery.scaling import Scaling, Statistics, wanted_bins
-from batchfuse.imagery.scene import Source
-from batchfuse.imagery.tally import Tally
-from batchfuse.plan import Job, Ranges
+from batchfuse.imagery.aligned import measured_scaling
+from batchfuse.imagery.scaling import Scaling
+from batchfuse.plan import Job
 from batchfuse.report.progress import Progress
 from batchfuse.report.quicklook import Mosaic, write_quicklook
 from batchfuse.report.report import Outcome, versions
@@ -110,28 +109,15 @@ class SceneRun:
         return replace(work, extremes=extremes)
 
     def _statistics(self) -> tuple[Scaling, ...]:
-        job = self.job
+        job, mapped = self.job, partial(self._mapped, "statistics")
         parts = zip(job.scene.sources, job.alignments, job.ranges, strict=True)
-        return tuple(self._scaling(*part) for part in parts)
-
-    def _scaling(self, source: Source, alignment: Alignment, ranges: Ranges) -> Scaling:
-        """Two passes at most over the source's own pixels within the scene."""
-        windows = list(counted_windows(source, alignment))
-        tallies = [Tally.empty() for _ in source.bands]
-        for parts in self._mapped("statistics", tally_window, [(source, w) for w in windows]):
-            tallies = [total.merge(part) for total, part in zip(tallies, parts, strict=True)]
-        statistics = Statistics(source, tallies)
-        refinements: list[dict[int, Tally]] = []
-        bins = wanted_bins(statistics, ranges.range, ranges.percentiles)
-        if any(bins):
-            refinements = [{} for _ in source.bands]
-            for found in self._mapped("statistics", refine_window, [(source, w, bins) for w in windows]):
-                _merge_refinements(refinements, found)
-        return statistics.scaling(ranges.range, ranges.percentiles, refinements)
+        return tuple(
+            measured_scaling(source, alignment, ranges.range, ranges.percentiles, mapped)
+            for source, alignment, ranges in parts
+        )
 
     def _record(self) -> dict[str, Any]:
-        compute = self.compute
-        precision = "float32" if compute.precision == "auto" else compute.precision
+        precision = resolved_precision(self.compute.precision)
         return {**self.job.record, "precision": precision, "version": versions()["batchfuse"]}
 
     def _created(self, work: Work) -> Store:
@@ -217,12 +203,6 @@ def _stored_survey(store: Store) -> tuple[tuple[Scaling, ...], Extremes | None]:
         raise StoreError(
             f"{store.path} is damaged: its record lacks {error}; --overwrite replaces the store"
         ) from error
-
-
-def _merge_refinements(total: list[dict[int, Tally]], found: Iterable[Mapping[int, Tally]]) -> None:
-    for bins, part in zip(total, found, strict=True):
-        for key, tally in part.items():
-            bins[key] = bins.get(key, Tally.empty()).merge(tally)
 
 
 def _distinct(names: list[str]) -> tuple[str, ...]:

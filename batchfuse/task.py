@@ -129,13 +129,7 @@ def thumbnail_tile(work: Work, index: tuple[int, ...], step: int) -> list[Reduce
     for source in _aligned_sources(work):
         values, valid = source.read(core)
         pieces.append(reduced(np.where(valid, values, np.nan), core, step))
-    stored = _store(work).read(core).astype(np.float64)
-    made = encoding(work)
-    fused = (stored - np.array(made.zero)[:, None, None]) / np.where(
-        np.array(made.gain) == 0, np.inf, np.array(made.gain)
-    )[:, None, None]
-    missing = np.isnan(stored) if np.isnan(made.fill) else stored == made.fill
-    pieces.append(reduced(np.where(missing, np.nan, fused), core, step))
+    pieces.append(reduced(encoding(work).decoded(_store(work).read(core)), core, step))
     return pieces
 
 

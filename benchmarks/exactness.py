@@ -29,6 +29,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import cache
+from itertools import starmap
 from pathlib import Path
 from typing import Any
 
@@ -47,10 +48,9 @@ from batchfuse.fusion.weights import load_weights
 from batchfuse.fusion.windowed import Res2NetFuser
 from batchfuse.geometry.tiling import Tiling
 from batchfuse.geometry.window import Window
-from batchfuse.imagery.aligned import counted_windows, refine_window, tally_window
-from batchfuse.imagery.scaling import Scaling, Statistics, wanted_bins
+from batchfuse.imagery.aligned import measured_scaling
+from batchfuse.imagery.scaling import Scaling
 from batchfuse.imagery.scene import Source
-from batchfuse.imagery.tally import Tally
 from batchfuse.plan import Job, make_plan
 from batchfuse.recipe import Recipe
 from batchfuse.task import Compute, ScenePixels, Work, fuse_window, read_scene, survey_tile
@@ -96,18 +96,8 @@ class Scene:
 
 def scaling_of(source: Source, job: Job) -> Scaling:
     """What a run finds out first, one window after the other."""
-    windows = list(counted_windows(source, job.alignments[job.scene.sources.index(source)]))
-    tallies = [Tally.empty() for _ in source.bands]
-    for window in windows:
-        tallies = [a.merge(b) for a, b in zip(tallies, tally_window(source, window), strict=True)]
-    statistics = Statistics(source, tallies)
-    bins = wanted_bins(statistics, None, None)
-    refinements: list[dict[int, Tally]] = [{} for _ in source.bands]
-    for window in windows if any(bins) else ():
-        for total, part in zip(refinements, refine_window(source, window, bins), strict=True):
-            for key, tally in part.items():
-                total[key] = total.get(key, Tally.empty()).merge(tally)
-    return statistics.scaling(None, None, refinements if any(bins) else ())
+    alignment = job.alignments[job.scene.sources.index(source)]
+    return measured_scaling(source, alignment, None, None, starmap)
 
 
 # --- the scenes

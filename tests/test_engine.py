@@ -127,12 +127,7 @@ def test_a_bad_scene_is_set_aside_and_the_others_finish(tmp_path: Path) -> None:
 
 
 def test_pixels_that_turn_out_damaged_leave_no_store(tmp_path: Path) -> None:
-    make_pair(tmp_path, "a")
-    noise = np.random.default_rng(0).integers(0, 60000, (130, 140)).astype(np.uint16)
-    path = write_raster(tmp_path / "a_thermal.tif", noise, transform=GRID, compress="deflate", blockysize=8)
-    damaged = bytearray(path.read_bytes())
-    damaged[len(damaged) // 2 : len(damaged) // 2 + 400] = bytes(400)
-    path.write_bytes(damaged)
+    damaged_pair(tmp_path, "a")
     report = batchfuse.run(recipe_of(tmp_path))
     assert report.exit_code == 1
     assert "a_thermal.tif can't be read" in (report.outcomes[0].reason or "")

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,11 +14,11 @@ from batchfuse.geometry.window import Window
 from batchfuse.imagery.align import Alignment
 from batchfuse.imagery.geotiff import read_pixels
 from batchfuse.imagery.resample import resampled
-from batchfuse.imagery.scaling import Scaling, scaled
+from batchfuse.imagery.scaling import Percentiles, Scaling, Statistics, scaled, wanted_bins
 from batchfuse.imagery.scene import Source
 from batchfuse.imagery.tally import Tally, refined, tallied
 
-__all__ = ["AlignedSource", "counted_windows", "filled", "refine_window", "tally_window"]
+__all__ = ["AlignedSource", "counted_windows", "filled", "measured_scaling", "refine_window", "tally_window"]
 
 COUNTED = 4_000_000  # pixels a statistics task reads
 
@@ -67,6 +68,34 @@ def counted_windows(source: Source, alignment: Alignment) -> Iterator[Window]:
     for top in _cuts(window.start[0], window.stop[0], height):
         for left in _cuts(window.start[1], window.stop[1], width):
             yield Window((top[0], left[0]), (top[1], left[1]))
+
+
+def measured_scaling(
+    source: Source,
+    alignment: Alignment,
+    value_range: tuple[float, float] | None,
+    percentiles: Percentiles | None,
+    mapped: Callable[[Callable[..., Any], Sequence[tuple[Any, ...]]], Iterable[Any]],
+) -> Scaling:
+    """The range of a source: two passes at most over its own pixels within the scene.
+
+    ``mapped(function, items)`` gives ``function(*item)`` of each item, in any order: ``itertools.starmap``
+    here and now, or a cluster's way.
+    """
+    windows = list(counted_windows(source, alignment))
+    tallies = [Tally.empty() for _ in source.bands]
+    for parts in mapped(tally_window, [(source, window) for window in windows]):
+        tallies = [total.merge(part) for total, part in zip(tallies, parts, strict=True)]
+    statistics = Statistics(source, tallies)
+    bins = wanted_bins(statistics, value_range, percentiles)
+    if not any(bins):
+        return statistics.scaling(value_range, percentiles)
+    refinements: list[dict[int, Tally]] = [{} for _ in source.bands]
+    for found in mapped(refine_window, [(source, window, bins) for window in windows]):
+        for total, part in zip(refinements, found, strict=True):
+            for key, tally in part.items():
+                total[key] = total.get(key, Tally.empty()).merge(tally)
+    return statistics.scaling(value_range, percentiles, refinements)
 
 
 def tally_window(source: Source, window: Window) -> list[Tally]:

@@ -22,7 +22,7 @@ from rasterio.errors import CRSError, NotGeoreferencedWarning, RasterioError
 from batchfuse.errors import RecipeError, SourceError
 from batchfuse.geometry.grid import ControlPoints, Grid
 from batchfuse.geometry.window import Window
-from batchfuse.imagery.scene import Band, Source, SourceFile
+from batchfuse.imagery.scene import Band, Source, SourceFile, can_hold
 
 __all__ = ["checked_crs", "open_source", "read_pixels"]
 
@@ -168,8 +168,8 @@ class _Header:
         """A nodata of the recipe that no pixel can have is a mistake, not a rule."""
         if np.dtype(dtype).kind == "f" or math.isnan(nodata):
             return
-        info = np.iinfo(dtype)
-        if not info.min <= nodata <= info.max or nodata != int(nodata):
+        if not can_hold(dtype, nodata):
+            info = np.iinfo(dtype)
             raise SourceError(
                 f"`nodata: {nodata:g}` can't stand in {self.path}, whose {dtype} pixels hold whole numbers "
                 f"from {info.min} to {info.max}: correct it, or leave it out"
@@ -310,8 +310,7 @@ def _is_nodata(values: NDArray[Any], nodata: float | None) -> NDArray[np.bool_]:
     if nodata is None or not math.isfinite(nodata):
         return np.zeros(values.shape, bool)  # NaN and infinity are invalid anyway
     if values.dtype.kind != "f":
-        info = np.iinfo(values.dtype)
-        if not (info.min <= nodata <= info.max) or nodata != int(nodata):
+        if not can_hold(values.dtype.name, nodata):
             return np.zeros(values.shape, bool)
         return np.asarray(values == values.dtype.type(nodata))
     # the tag is decimal text: it names the pixel's float only to about seven digits

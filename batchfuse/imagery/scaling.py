@@ -184,12 +184,20 @@ class Statistics:
 
 def percentile(values: NDArray[np.float64], counts: NDArray[np.int64], q: float) -> float:
     """The q-th percentile (0..100) of values repeated by their counts, linear between neighbours."""
-    total = int(counts.sum())
-    place = (total - 1) * q / 100
+    lower, upper, share = _neighbours(values, counts, q)
+    return lower + (upper - lower) * share
+
+
+def _neighbours(
+    values: NDArray[np.float64], counts: NDArray[np.int64], q: float
+) -> tuple[float, float, float]:
+    """The values on both sides of the q-th percentile, and how far it lies from the first to the second."""
+    place = (int(counts.sum()) - 1) * q / 100
     ends = np.cumsum(counts)
-    lower = values[np.searchsorted(ends, math.floor(place), side="right")]
-    upper = values[np.searchsorted(ends, math.ceil(place), side="right")]
-    return float(lower + (upper - lower) * (place - math.floor(place)))
+    lower, upper = (
+        values[np.searchsorted(ends, end(place), side="right")] for end in (math.floor, math.ceil)
+    )
+    return float(lower), float(upper), place - math.floor(place)
 
 
 def wanted_bins(
@@ -203,12 +211,9 @@ def wanted_bins(
     if statistics.counted:
         return []
     values, counts = statistics._distribution(())
-    total, ends = int(counts.sum()), np.cumsum(counts)
     edges = [value_range[0]] if value_range else []
     for q in () if value_range else percentiles or (DEFAULT_HIGH,):
-        place = (total - 1) * q / 100
-        for rank in (math.floor(place), math.ceil(place)):
-            edges.append(float(values[np.searchsorted(ends, rank, side="right")]))
+        edges += _neighbours(values, counts, q)[:2]
     return [
         {
             int(key)

@@ -6,9 +6,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from batchfuse.geometry.grid import ControlPoints, Grid
 
-__all__ = ["Band", "Scene", "Source", "SourceFile"]
+__all__ = ["Band", "Scene", "Source", "SourceFile", "can_hold"]
+
+
+def can_hold(dtype: str, value: float) -> bool:
+    """Whether a pixel of this integer type can have the value."""
+    info = np.iinfo(dtype)
+    return info.min <= value <= info.max and value == int(value)
 
 
 @dataclass(frozen=True, slots=True)
