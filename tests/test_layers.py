@@ -26,7 +26,7 @@ DOORS = {
     "yaml": ("recipe",),
     "dask": ("cluster.py",),
     "distributed": ("cluster.py",),
-    "click": ("cli.py",),
+    "click": ("cli/",),
     "rich": ("terminal.py",),
     "PIL": ("report/", "training/"),
 }
@@ -49,7 +49,7 @@ ORDER = (
     ("task",),
     ("scene_run",),
     ("engine",),
-    ("terminal", "cli"),
+    ("terminal",),
     ("__main__", "__init__"),
 )
 

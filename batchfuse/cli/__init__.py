@@ -1,0 +1,42 @@
+"""The commands, a module each: parse, call, print, exit code. Heavy imports wait until one needs them."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+
+import click
+
+from batchfuse.cli import info, methods, plan, run, schema, train
+
+__all__ = ["commands", "main"]
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(package_name="batchfuse")
+def commands() -> None:
+    """Fuse thousands of image pairs, in exact tiles, into georeferenced Zarr stores."""
+
+
+def main() -> None:
+    """The console script: ``commands``, with the exit codes that docs/commands.md lists."""
+    # a scheduler's polite end is treated as Ctrl-C: the tiles in hand are finished, the rest can be continued
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        sys.exit(commands(standalone_mode=False))
+    except click.exceptions.Exit as done:
+        sys.exit(done.exit_code)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(2)
+    except (click.Abort, KeyboardInterrupt):
+        sys.exit(130)
+    except BrokenPipeError:
+        # the reader of our output went away (| head): no traceback, also not at the interpreter's end
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+
+
+for _module in (info, methods, plan, run, schema, train):
+    commands.add_command(getattr(_module, _module.__name__.rpartition(".")[2]))

@@ -1,0 +1,41 @@
+"""``batchfuse methods``."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import click
+
+from batchfuse.cli.options import JSON, told
+
+__all__ = ["methods"]
+
+
+@click.command()
+@JSON
+@told
+def methods(as_json: bool) -> None:
+    """List the fusion methods with their strategies, halos and weights."""
+    from batchfuse.fusion.methods import all_methods
+
+    if as_json:
+        click.echo(json.dumps([_method(found) for found in all_methods()], indent=2))
+        return
+    for found in all_methods():
+        click.echo(f"{found.name}  weights: {found.default_weights or 'none'}  {found.summary}")
+        for strategy in found.strategies.values():
+            survey = "" if strategy.survey_halo is None else f", survey pass with halo {strategy.survey_halo}"
+            click.echo(f"  {strategy.name:8} halo {strategy.halo}{survey}: {strategy.summary}")
+
+
+def _method(found: Any) -> dict[str, Any]:
+    return {
+        "name": found.name,
+        "summary": found.summary,
+        "weights": found.default_weights or None,
+        "strategies": [
+            {"name": s.name, "halo": s.halo, "survey_halo": s.survey_halo, "summary": s.summary}
+            for s in found.strategies.values()
+        ],
+    }
