@@ -85,6 +85,7 @@ def run_plan(
             seconds=time.monotonic() - started,
             device=device,
             interrupted=runner.interrupted,
+            recipe_folder=str(plan.recipe.folder.resolve()),
         )
         report.write(folder / "report.json")
     return report

@@ -62,6 +62,8 @@ class Report:
     """Where the network computed."""
     interrupted: bool = False
     """Whether it was stopped by hand."""
+    recipe_folder: str = ""
+    """The folder that the recipe's relative paths start from."""
 
     @property
     def exit_code(self) -> int:
@@ -77,6 +79,7 @@ class Report:
             "unmatched": [{"path": path, "reason": reason} for path, reason in self.unmatched],
             "seconds": round(self.seconds, 3),
             "interrupted": self.interrupted,
+            "recipe_folder": self.recipe_folder,
             "device": self.device,
             "host": socket.gethostname(),
             "python": platform.python_version(),
