@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from batchfuse.engine import run
     from batchfuse.errors import (
         BatchfuseError,
+        BusyError,
         GridError,
         RecipeError,
         SceneError,
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "BatchfuseError",
+    "BusyError",
     "GridError",
     "Job",
     "Method",
@@ -50,6 +52,7 @@ __all__ = [
 _HOMES = {
     "batchfuse.errors": (
         "BatchfuseError",
+        "BusyError",
         "GridError",
         "RecipeError",
         "SceneError",

@@ -1,23 +1,25 @@
-"""Where tasks run: Dask, behind one small door."""
+"""Where tasks run, behind one small door: threads of this process, or workers that Dask leads."""
 
 from __future__ import annotations
 
-import logging
+import os
+import socket
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
-from types import TracebackType
-from typing import Any, TypeVar
-
-from distributed import Client, Future, LocalCluster, as_completed
+from queue import SimpleQueue
+from typing import Any, Protocol, TypeVar
 
 from batchfuse.errors import BatchfuseError, SceneError
 from batchfuse.machine import cores
-from batchfuse.recipe import Profile
+from batchfuse.profile import Profile
 
-__all__ = ["Cluster", "Stopped"]
+__all__ = ["Cluster", "Pool", "Stopped", "ThreadPool", "Worker", "guarded", "opened_cluster"]
 
-AHEAD = 2  # tasks waiting for each one running: enough to keep threads busy, and memory bounded
+AHEAD = 2  # tasks waiting for each one running: enough to keep workers busy, and memory bounded
+LOOK = 1.0  # seconds after which a map that found no place looks whether workers have joined
 
 T = TypeVar("T")
 
@@ -27,10 +29,66 @@ class Stopped(Exception):  # noqa: N818  (an event, not an error)
 
 
 @dataclass(frozen=True, slots=True)
-class _Refused:
-    """A task's BatchfuseError on its way back: it isn't a worker's failure, and Dask need not log it."""
+class Worker:
+    """A process that runs tasks."""
 
-    error: BatchfuseError
+    name: str
+    """The host and the process, for people."""
+    device: str
+    """Where its network computes."""
+    threads: int
+    """Tasks it runs at the same time."""
+
+
+class Pool(Protocol):
+    """What runs tasks. Futures are those of ``concurrent.futures``, or Dask's, which are alike."""
+
+    @property
+    def slots(self) -> int:
+        """Tasks that run at the same time; more once workers join."""
+
+    @property
+    def workers(self) -> Sequence[Worker]:
+        """The processes there are."""
+
+    @property
+    def device(self) -> str:
+        """What tasks are told of the device."""
+
+    def kernel_threads(self, tiles: int) -> int | None:
+        """The network's own threads in each task of a run of so many tiles; None leaves them alone."""
+
+    def submit(self, function: Callable[..., Any], item: tuple[Any, ...]) -> Any:
+        """The future of ``function(*item)``."""
+
+    def result(self, future: Any) -> Any:
+        """What a finished future holds; SceneError where its worker died on it."""
+
+    def withdraw(self, future: Any) -> bool:
+        """Whether a task that has not begun could be taken back."""
+
+    def close(self, at_once: bool) -> None:
+        """Ends the workers; ``at_once`` without waiting for what they have in hand."""
+
+
+@contextmanager
+def opened_cluster(profile: Profile) -> Iterator[Cluster]:
+    """The cluster that a profile describes; closed at once where the run is broken off.
+
+    Raises RecipeError where its workers or its device can't be had.
+    """
+    if profile.cluster == "threads":
+        pool: Pool = ThreadPool(profile.tiles_at_once, profile.device)
+    else:
+        from batchfuse.workers import opened_pool  # imports Dask, which takes a second
+
+        pool = opened_pool(profile)
+    finished = False
+    try:
+        yield Cluster(pool)
+        finished = True
+    finally:
+        pool.close(at_once=not finished)
 
 
 class Cluster:
@@ -40,40 +98,20 @@ class Cluster:
     the start of the next.
     """
 
-    def __init__(self, profile: Profile) -> None:
-        self.threads = cores() if profile.threads == "auto" else profile.threads
-        """Tasks that run at the same time."""
-        self._places = threading.BoundedSemaphore(self.threads * (1 + AHEAD))
+    def __init__(self, pool: Pool) -> None:
+        self.pool = pool
+        """What runs the tasks."""
+        self._places = threading.Condition()
+        self._taken = 0
         self._stopped: str | None = None
-        self._level = logging.NOTSET
-        self._client: Any = None
-        self._cluster: Any = None
 
-    def __enter__(self) -> Cluster:
-        self._level = logging.getLogger("distributed").level
-        logging.getLogger("distributed").setLevel(logging.CRITICAL)
-        self._cluster = LocalCluster(
-            n_workers=1,
-            threads_per_worker=self.threads,
-            processes=False,
-            # Dask's scheduler always serves its state: to this machine only, on any free port
-            dashboard_address="127.0.0.1:0",
-            worker_dashboard_address="127.0.0.1:0",
-            memory_limit=0,
-            silence_logs=logging.CRITICAL,
-        )
-        self._client = Client(self._cluster, set_as_default=False)
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._client.close()
-        self._cluster.close()
-        logging.getLogger("distributed").setLevel(self._level)
+    @property
+    def slots(self) -> int:
+        """Tasks that run at the same time."""
+        return self.pool.slots
 
     def stop(self, reason: str) -> None:
-        """No further task is submitted; those under way, three a thread at most, finish."""
+        """No further task is submitted; those that run finish."""
         self._stopped = reason
 
     def map(self, function: Callable[..., T], items: Iterable[tuple[Any, ...]]) -> Iterator[T]:
@@ -84,58 +122,126 @@ class Cluster:
             Stopped: the run was interrupted.
         """
         waiting = iter(items)
-        under_way: Any = as_completed(loop=self._client.loop)
-        held: set[Future[Any]] = set()
+        finished: SimpleQueue[Any] = SimpleQueue()
+        held: set[Any] = set()
         try:
-            more = self._submit_next(function, waiting, under_way, held, block=True)
+            more = self._submit_next(function, waiting, finished, held, block=True)
             while held:
-                while more and len(held) < self.threads * (1 + AHEAD):
+                while more and len(held) < self._most():
                     before = len(held)
-                    more = self._submit_next(function, waiting, under_way, held, block=False)
+                    more = self._submit_next(function, waiting, finished, held, block=False)
                     if len(held) == before:
                         break
-                future = next(under_way)
+                self._withdraw_if_stopped(held)
+                future = finished.get()
+                if future not in held:  # withdrawn
+                    continue
                 held.discard(future)
-                self._places.release()
-                result = future.result()
+                self._release()
+                result = self.pool.result(future)
                 if isinstance(result, _Refused):
                     raise result.error
                 yield result
                 if more and not held:
-                    more = self._submit_next(function, waiting, under_way, held, block=True)
+                    more = self._submit_next(function, waiting, finished, held, block=True)
             if self._stopped is not None:
                 raise Stopped(self._stopped)
         finally:
             for future in held:
                 future.cancel()
-                self._places.release()
+                self._release()
 
     def _submit_next(
         self,
         function: Callable[..., T],
         waiting: Iterator[Any],
-        under_way: Any,
-        held: set[Future[Any]],
+        finished: SimpleQueue[Any],
+        held: set[Any],
         block: bool,
     ) -> bool:
         """Submits one more item if there is a place for it; False once there is no item left."""
-        if not self._places.acquire(blocking=block):
+        if not self._acquire(block):
             return True
         try:
             item = None if self._stopped is not None else next(waiting, None)
-            future = None if item is None else self._client.submit(_guarded, function, item, pure=False)
+            future = None if item is None else self.pool.submit(guarded, (function, item))
         except BaseException:
-            self._places.release()
+            self._release()
             raise
         if future is None:
-            self._places.release()
+            self._release()
             return False
         held.add(future)
-        under_way.add(future)
+        future.add_done_callback(finished.put)
         return True
 
+    def _withdraw_if_stopped(self, held: set[Any]) -> None:
+        if self._stopped is None:
+            return
+        for future in list(held):
+            if self.pool.withdraw(future):
+                held.discard(future)
+                self._release()
 
-def _guarded(function: Callable[..., T], item: tuple[Any, ...]) -> T | _Refused:
+    def _most(self) -> int:
+        return self.pool.slots * (1 + AHEAD)
+
+    def _acquire(self, block: bool) -> bool:
+        with self._places:
+            while self._taken >= self._most():
+                if not block:
+                    return False
+                self._places.wait(LOOK)
+            self._taken += 1
+        return True
+
+    def _release(self) -> None:
+        with self._places:
+            self._taken -= 1
+            self._places.notify()
+
+
+class ThreadPool:
+    """Threads of this process."""
+
+    def __init__(self, threads: int, device: str) -> None:
+        from batchfuse.fusion.device import resolved_device  # imports torch
+
+        self.slots = threads
+        self.device = str(resolved_device(device))
+        self.workers = (Worker(f"{socket.gethostname()}:{os.getpid()}", self.device, threads),)
+        self._executor = ThreadPoolExecutor(threads, thread_name_prefix="tile")
+
+    def kernel_threads(self, tiles: int) -> int | None:
+        """See ``Pool``: they take the cores that tiles at once leave idle."""
+        return max(1, cores() // min(self.slots, max(1, tiles)))
+
+    def submit(self, function: Callable[..., Any], item: tuple[Any, ...]) -> Future[Any]:
+        """See ``Pool``."""
+        return self._executor.submit(function, *item)
+
+    def result(self, future: Future[Any]) -> Any:
+        """See ``Pool``."""
+        return future.result()
+
+    def withdraw(self, future: Future[Any]) -> bool:
+        """See ``Pool``."""
+        return future.cancel()
+
+    def close(self, at_once: bool) -> None:
+        """See ``Pool``."""
+        self._executor.shutdown(wait=not at_once, cancel_futures=True)
+
+
+@dataclass(frozen=True, slots=True)
+class _Refused:
+    """A task's BatchfuseError on its way back: it isn't a worker's failure, and Dask need not log it."""
+
+    error: BatchfuseError
+
+
+def guarded(function: Callable[..., T], item: tuple[Any, ...]) -> T | _Refused:
+    """``function(*item)``, its refusals and lack of memory as a value that travels."""
     try:
         return function(*item)
     except BatchfuseError as error:

@@ -6,24 +6,26 @@ import threading
 import time
 import uuid
 from collections.abc import Sequence
-from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from batchfuse.cluster import Cluster, Stopped
+from batchfuse.cluster import Cluster, Stopped, Worker, opened_cluster
 from batchfuse.errors import RecipeError, SceneError
-from batchfuse.fusion.device import resolved_device
-from batchfuse.machine import cores
+from batchfuse.imagery.naming import natural_order
 from batchfuse.plan import Job, Plan, make_plan
 from batchfuse.recipe import Profile, Recipe
-from batchfuse.report.progress import Progress, Silence, duration
+from batchfuse.report.progress import Progress, Silence, counted, duration
 from batchfuse.report.report import Outcome, Report, check_writable
 from batchfuse.scene_run import SceneRun
+from batchfuse.storage.lease import NAME, Lease
 from batchfuse.task import Compute
 
 __all__ = ["run", "run_plan"]
 
 PATIENCE = 0.2  # seconds between looks at whether the run was interrupted
+REPORTED = 5.0  # seconds between versions of report.json
+REPORT = "report.json"
 
 
 def run(
@@ -57,37 +59,29 @@ def run_plan(
     overwrite: bool = False,
     progress: Progress | None = None,
 ) -> Report:
-    """Fuses every scene of a plan and writes report.json beside the stores, also where the run breaks off."""
+    """Fuses every scene of a plan; report.json beside the stores tells how far it is, and how it ended.
+
+    The first KeyboardInterrupt stops it: the tiles in hand are finished, and the report says so. A second
+    one ends it at once, and is raised again.
+
+    Raises:
+        RecipeError: the profile or the output folder can't be used.
+        BusyError: another run writes into the output folder.
+    """
     profile = profile or Profile()
-    told = progress or Silence()
     folder = plan.recipe.output_folder
     _prepare(folder)
-    device = str(resolved_device(profile.device))
-    started = time.monotonic()
-    told.begin(len(plan.jobs) + len(plan.failures), plan.tiles)
-    runner = _Runner(overwrite, told)
-    for failure in plan.failures:
-        runner.tell(Outcome(failure.scene, "failed", failure.reason))
-    stop_early = plan.recipe.on_error == "fail"
-    try:
-        if not (stop_early and plan.failures):
-            with Cluster(profile) as cluster:
-                # the network's own threads take the cores that tiles at once leave idle
-                threads = max(1, cores() // min(cluster.threads, max(1, plan.tiles)))
-                runner.run(cluster, Compute(device, profile.precision, threads), plan.jobs, stop_early)
-    finally:
-        left = [
-            Outcome(j.scene.name, "not started") for j in plan.jobs if j.scene.name not in runner.outcomes
-        ]
-        report = Report(
-            outcomes=tuple(sorted([*runner.outcomes.values(), *left], key=lambda o: o.scene)),
-            unmatched=tuple((str(u.path), u.reason) for u in plan.unmatched),
-            seconds=time.monotonic() - started,
-            device=device,
-            interrupted=runner.interrupted,
-            recipe_folder=str(plan.recipe.folder.resolve()),
-        )
-        report.write(folder / "report.json")
+    runner = _Runner(plan, profile, overwrite, progress or Silence())
+    with Lease(folder, on_loss=runner.halt):
+        _sweep(folder)
+        try:
+            runner.run()
+        except KeyboardInterrupt:
+            runner.interrupted = True
+            raise
+        finally:
+            report = runner.report(finished=True)
+            report.write(folder / REPORT)
     return report
 
 
@@ -102,67 +96,154 @@ def _prepare(folder: Path) -> None:
         raise RecipeError(
             f"the output folder {folder} can't be written ({error.strerror}): give another `output.path`"
         ) from error
-    check_writable(folder / "report.json")
-    for left in folder.glob("*.partial"):  # of pictures and reports that a killed run was writing
-        left.unlink(missing_ok=True)
+    check_writable(folder / REPORT)
+
+
+def _sweep(folder: Path) -> None:
+    """Removes what a killed run left half-written beside the stores: pictures, reports, exports."""
+    for left in folder.glob("*.partial"):
+        if left.is_file() and not left.name.startswith(NAME):  # somebody asks for the lease at this moment
+            left.unlink(missing_ok=True)
 
 
 @dataclass
 class _Runner:
-    """Drives scenes over a cluster, several at a time so that none of its threads waits for a scene's end."""
+    """Drives scenes over a cluster, several at a time so that no worker waits for a scene's end."""
 
+    plan: Plan
+    profile: Profile
     overwrite: bool
     progress: Progress
     outcomes: dict[str, Outcome] = field(default_factory=dict)
+    running: set[str] = field(default_factory=set)
+    workers: Sequence[Worker] = ()
     interrupted: bool = False
     halted: threading.Event = field(default_factory=threading.Event)
+    _cluster: Cluster | None = None
+    _clock: float = field(default_factory=time.monotonic)
+    _started: float = field(default_factory=time.time)
+    _written: float = 0.0
+    _pause: float = REPORTED
 
-    def run(self, cluster: Cluster, compute: Compute, jobs: Sequence[Job], stop_early: bool) -> None:
+    def run(self) -> None:
         """Fills ``outcomes``; a bug stops the other scenes, and keeps its traceback."""
-        drivers = max(1, min(len(jobs), cluster.threads + 1))
-        with ThreadPoolExecutor(drivers, thread_name_prefix="scene") as pool:
-            try:
-                pending = {pool.submit(self._drive, cluster, compute, job) for job in jobs}
-                while pending:
-                    done, pending = wait(pending, timeout=PATIENCE, return_when=FIRST_COMPLETED)
-                    for future in done:
-                        outcome = future.result()
-                        if stop_early and outcome is not None and outcome.status == "failed":
-                            self._halt(
-                                cluster, f"{outcome.scene} failed, and the recipe says `on_error: fail`"
-                            )
-            except KeyboardInterrupt:
-                self.interrupted = True
-                self._halt(cluster, "the run was interrupted")
-            except BaseException:
-                self._halt(cluster, "another scene broke off the run")
-                raise
+        plan = self.plan
+        self.progress.begin(len(plan.jobs) + len(plan.failures), plan.tiles)
+        for failure in plan.failures:
+            self.tell(Outcome(failure.scene, "failed", failure.reason))
+        self._write_report()
+        if not plan.jobs or (plan.failures and plan.recipe.on_error == "fail"):
+            return
+        with opened_cluster(self.profile) as cluster:
+            self._cluster, self.workers = cluster, cluster.pool.workers
+            if len(self.workers) > 1 or self.profile.cluster != "threads":
+                self.progress.note(_introduced(self.workers))
+            threads = cluster.pool.kernel_threads(plan.tiles)
+            compute = Compute(cluster.pool.device, self.profile.precision, threads)
+            self._drive_all(cluster, compute)
+
+    def halt(self, reason: str) -> None:
+        """Begins no further tile; the scenes under way end as interrupted, for this reason."""
+        self.halted.set()
+        if self._cluster is not None:
+            self._cluster.stop(reason)
 
     def tell(self, outcome: Outcome) -> None:
         """Keeps an outcome, and says it."""
         self.outcomes[outcome.scene] = outcome
         self.progress.end(outcome.scene, _line(outcome))
 
-    def _halt(self, cluster: Cluster, reason: str) -> None:
-        self.halted.set()
-        cluster.stop(reason)
+    def report(self, finished: bool) -> Report:
+        """What became of each scene so far."""
+        told = dict(self.outcomes)
+        for job in self.plan.jobs:
+            name = job.scene.name
+            under_way = name in self.running and not finished
+            told.setdefault(
+                name, Outcome(name, "running" if under_way else "not started", tiles=len(job.tiling))
+            )
+        return Report(
+            outcomes=tuple(sorted(told.values(), key=lambda outcome: natural_order(outcome.scene))),
+            unmatched=tuple((str(u.path), u.reason) for u in self.plan.unmatched),
+            seconds=time.monotonic() - self._clock,
+            device=", ".join(sorted({worker.device for worker in self.workers})),
+            cluster=self.profile.cluster,
+            workers=tuple((w.name, w.device, w.threads) for w in self.workers),
+            started=self._started,
+            finished=finished,
+            interrupted=self.interrupted,
+            recipe_folder=str(self.plan.recipe.folder.resolve()),
+        )
+
+    def _drive_all(self, cluster: Cluster, compute: Compute) -> None:
+        # scenes in the phases before and after fusing leave places free for those that fuse
+        drivers = max(1, min(len(self.plan.jobs), 2 * cluster.slots + 1))
+        pool = ThreadPoolExecutor(drivers, thread_name_prefix="scene")
+        waits = True
+        try:
+            pending = {pool.submit(self._drive, cluster, compute, job) for job in self.plan.jobs}
+            while pending:
+                pending = self._watched(pending)
+        except KeyboardInterrupt:
+            waits = False
+            raise
+        except BaseException:
+            self.halt("another scene broke off the run")
+            raise
+        finally:
+            pool.shutdown(wait=waits, cancel_futures=True)
+
+    def _watched(self, pending: set[Future[Outcome | None]]) -> set[Future[Outcome | None]]:
+        """Waits a moment for scenes to end; the first interrupt is taken as a wish to stop."""
+        try:
+            done, left = wait(pending, timeout=PATIENCE, return_when=FIRST_COMPLETED)
+            for future in done:
+                outcome = future.result()
+                if outcome and outcome.status == "failed" and self.plan.recipe.on_error == "fail":
+                    self.halt(f"{outcome.scene} failed, and the recipe says `on_error: fail`")
+            if time.monotonic() - self._written > self._pause:
+                self._write_report()
+        except KeyboardInterrupt:
+            if self.interrupted:
+                raise
+            self.interrupted = True
+            self.halt("the run was interrupted")
+            self.progress.note("stopping: the tiles in hand are finished first (Ctrl-C again ends at once)")
+            return pending
+        return left
+
+    def _write_report(self) -> None:
+        """Writes report.json as it stands; of a huge campaign so seldom that it costs next to nothing."""
+        began = time.monotonic()
+        self.report(finished=False).write(self.plan.recipe.output_folder / REPORT)
+        self._written = time.monotonic()
+        self._pause = max(REPORTED, 50 * (self._written - began))
 
     def _drive(self, cluster: Cluster, compute: Compute, job: Job) -> Outcome | None:
         """One scene, its refusals as an outcome; None where the run was stopped before."""
         if self.halted.is_set():
             return None
+        name = job.scene.name
+        self.running.add(name)
         started = time.monotonic()
         scene = SceneRun(cluster, compute, self.overwrite, self.progress, job)
         try:
             outcome = scene.run()
         except SceneError as error:
-            self.progress.skip(job.scene.name, len(job.tiling) - scene.told)
+            self.progress.skip(name, len(job.tiling) - scene.told)
             outcome = scene.outcome("failed", str(error))
         except Stopped as stopped:
             outcome = scene.outcome("interrupted", f"{stopped}: run it again to continue")
         outcome = replace(outcome, seconds=round(time.monotonic() - started, 3))
         self.tell(outcome)
+        self.running.discard(name)
         return outcome
+
+
+def _introduced(workers: Sequence[Worker]) -> str:
+    devices = ", ".join(sorted({worker.device for worker in workers}))
+    tiles = counted(sum(worker.threads for worker in workers), "tile")
+    return f"{counted(len(workers), 'worker')} on {devices}, {tiles} at a time"
 
 
 def _line(outcome: Outcome) -> str:

@@ -3,6 +3,7 @@
 - BatchfuseError: one line that names the file, the values and the remedy
   - RecipeError: the recipe, the profile or the call is wrong (exit code 2)
     - WeightsError: the weights file can't be used
+    - BusyError: another run writes into the output folder
   - SceneError: this scene can't be fused, the others can (exit code 1)
     - SourceError: a source file can't be read, or its pixels can't be used
     - GridError: the sources of a scene can't be brought onto one grid
@@ -15,6 +16,7 @@ from __future__ import annotations
 
 __all__ = [
     "BatchfuseError",
+    "BusyError",
     "GridError",
     "RecipeError",
     "SceneError",
@@ -34,6 +36,10 @@ class RecipeError(BatchfuseError):
 
 class WeightsError(RecipeError):
     """The weights can't be loaded, or don't belong to this method."""
+
+
+class BusyError(RecipeError):
+    """Another run holds the output folder: nothing was started."""
 
 
 class SceneError(BatchfuseError):

@@ -64,6 +64,8 @@ class Job:
     """any or all."""
     method: str
     """Name of the fusion method."""
+    fuser: str
+    """Where its class is, as module:Class: what a process elsewhere needs of the registry."""
     strategy: str
     """Name of its strategy."""
     weights: str
@@ -181,7 +183,7 @@ def make_plan(recipe: Recipe, only: str | None = None) -> Plan:
     failures = _incomplete(recipe, found, only)
     for scene in scenes:
         try:
-            jobs.append(_job(recipe, scene, strategy, weights, checksum))
+            jobs.append(_job(recipe, scene, chosen.fuser, strategy, weights, checksum))
         except SceneError as error:
             failures.append(Failure(scene.name, str(error)))
     told = {failure.scene for failure in failures}
@@ -218,7 +220,9 @@ def _weights(recipe: Recipe, default: str) -> str:
     return str(beside) if beside.is_file() else recipe.fusion.weights
 
 
-def _job(recipe: Recipe, found: FoundScene, strategy: Strategy, weights: str, checksum: str | None) -> Job:
+def _job(
+    recipe: Recipe, found: FoundScene, fuser: str, strategy: Strategy, weights: str, checksum: str | None
+) -> Job:
     sources = tuple(_source(recipe, role, files) for role, files in found.files.items())
     index = reference_of(sources, recipe.reference)
     grid, turned = reference_grid(sources[index])
@@ -244,6 +248,7 @@ def _job(recipe: Recipe, found: FoundScene, strategy: Strategy, weights: str, ch
         resampling=recipe.grid.resampling,
         validity=recipe.validity,
         method=recipe.fusion.method,
+        fuser=fuser,
         strategy=strategy.name,
         weights=weights,
         dtype=recipe.output.dtype,

@@ -11,8 +11,8 @@ from typing import Any, TypeVar
 from batchfuse.changes import changes
 from batchfuse.cluster import Cluster, Stopped
 from batchfuse.errors import SceneError, StoreError
-from batchfuse.fusion.device import resolved_precision
 from batchfuse.fusion.extremes import Extremes
+from batchfuse.fusion.precision import resolved_precision
 from batchfuse.imagery.aligned import measured_scaling
 from batchfuse.imagery.scaling import Scaling
 from batchfuse.plan import Job

@@ -9,7 +9,7 @@ from __future__ import annotations
 import threading
 from collections import OrderedDict
 from collections.abc import Callable
-from dataclasses import astuple, dataclass
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import numpy as np
@@ -18,14 +18,23 @@ from numpy.typing import NDArray
 from batchfuse.encoding import Encoding
 from batchfuse.fusion.color import luminance, recolored
 from batchfuse.fusion.extremes import Extremes
-from batchfuse.fusion.fuser import Fuser, load_fuser
+from batchfuse.fusion.fuser import Fuser, made_fuser
 from batchfuse.geometry.window import Window
 from batchfuse.imagery.aligned import AlignedSource, filled
 from batchfuse.imagery.scaling import Scaling
+from batchfuse.place import device_in_place
 from batchfuse.plan import Job
 from batchfuse.storage.store import Store
 
-__all__ = ["Compute", "Reduced", "Work", "fuse_tile", "reduced", "survey_tile", "thumbnail_tile"]
+__all__ = [
+    "Compute",
+    "Reduced",
+    "Work",
+    "fuse_tile",
+    "reduced",
+    "survey_tile",
+    "thumbnail_tile",
+]
 
 STORES = 256  # open stores a process keeps: more than it drives scenes at a time
 FUSERS = 2  # networks it keeps
@@ -207,10 +216,12 @@ def _store(work: Work) -> Store:
 
 def _fuser(work: Work) -> Fuser:
     job, compute = work.job, work.compute
-    key = "/".join(map(str, (job.method, job.strategy, job.weights, *astuple(compute))))
-    return _fusers.get(
-        key,
-        lambda: load_fuser(
-            job.method, job.strategy, job.weights or None, compute.device, compute.precision, compute.threads
-        ),
+    made = (
+        job.fuser,
+        job.strategy,
+        job.weights,
+        device_in_place(compute.device),
+        compute.precision,
+        compute.threads,
     )
+    return _fusers.get("/".join(map(str, made)), lambda: made_fuser(*made))

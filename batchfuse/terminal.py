@@ -69,3 +69,7 @@ class Bar:
     def end(self, scene: str, line: str) -> None:
         """See ``report.progress.Progress``."""
         self._progress.console.print(f"{scene}: {line}", markup=False, highlight=False, soft_wrap=True)
+
+    def note(self, line: str) -> None:
+        """See ``report.progress.Progress``."""
+        self._progress.console.print(line, markup=False, highlight=False, soft_wrap=True)

@@ -14,7 +14,7 @@ from batchfuse.fusion.extremes import Extremes
 from batchfuse.fusion.methods import method as method_named
 from batchfuse.geometry.window import Window
 
-__all__ = ["Fuser", "load_fuser"]
+__all__ = ["Fuser", "load_fuser", "made_fuser"]
 
 Pixels = NDArray[np.floating[Any]]
 
@@ -72,12 +72,24 @@ def load_fuser(
     """
     chosen = method_named(method)
     chosen.strategy(strategy)
-    made: Fuser = _class_at(chosen.fuser)(
-        strategy=strategy,
-        weights=chosen.default_weights if weights is None else weights,
-        device=device,
-        precision=precision,
-        threads=threads,
+    chosen_weights = chosen.default_weights if weights is None else weights
+    return made_fuser(chosen.fuser, strategy, chosen_weights, device, precision, threads)
+
+
+def made_fuser(
+    where: str,
+    strategy: str,
+    weights: str | os.PathLike[str],
+    device: str,
+    precision: str,
+    threads: int | None,
+) -> Fuser:
+    """The fuser of the class at ``module:Class``: what ``load_fuser`` does, without the registry.
+
+    A process elsewhere doesn't know what was registered here, and can import the class all the same.
+    """
+    made: Fuser = _class_at(where)(
+        strategy=strategy, weights=weights, device=device, precision=precision, threads=threads
     )
     return made
 

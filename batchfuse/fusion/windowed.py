@@ -15,9 +15,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from batchfuse.fusion.allocator import keep_memory
-from batchfuse.fusion.device import resolved_device, resolved_precision
+from batchfuse.fusion.device import resolved_device
 from batchfuse.fusion.extremes import Extremes
 from batchfuse.fusion.layers import DECODER_RADIUS, ENCODER_RADIUS, RADIUS
+from batchfuse.fusion.precision import resolved_precision
 from batchfuse.fusion.prepacked import PrepackedNetwork
 from batchfuse.fusion.res2netfuse import Res2NetFuse, Sides
 from batchfuse.fusion.strategies import channel_mean, fused_features

@@ -28,6 +28,9 @@ class Progress(Protocol):
     def end(self, scene: str, line: str) -> None:
         """A scene is done with; ``line`` says how."""
 
+    def note(self, line: str) -> None:
+        """Something of the whole run."""
+
 
 class Silence:
     """Says nothing."""
@@ -41,6 +44,8 @@ class Silence:
     def skip(self, scene: str, tiles: int) -> None: ...
 
     def end(self, scene: str, line: str) -> None: ...
+
+    def note(self, line: str) -> None: ...
 
 
 class Lines:
@@ -91,6 +96,10 @@ class Lines:
         with self._lock:
             self._ended += 1
         self._say(f"[{self._ended}/{self._scenes}] {scene}: {line}")
+
+    def note(self, line: str) -> None:
+        """See ``Progress``."""
+        self._say(line)
 
     def _due(self) -> bool:
         """Whether it is time for another line; then it counts as told."""

@@ -8,6 +8,7 @@ import platform
 import socket
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
 from errno import EISDIR
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -27,7 +28,7 @@ class Outcome:
     scene: str
     """Its name."""
     status: str
-    """complete, kept (was complete before), failed, interrupted or not started."""
+    """complete, kept (was complete before), failed, interrupted or not started; meanwhile, running."""
     reason: str | None = None
     """Why it failed, in one line."""
     store: str | None = None
@@ -59,7 +60,15 @@ class Report:
     seconds: float = 0.0
     """Wall time of the run."""
     device: str = "cpu"
-    """Where the network computed."""
+    """Where the network computed; several are joined by a comma."""
+    cluster: str = "threads"
+    """What led the workers, as the profile says it."""
+    workers: tuple[tuple[str, str, int], ...] = ()
+    """(name, device, tiles at once) of each process."""
+    started: float = 0.0
+    """When the run began, in seconds since 1970."""
+    finished: bool = True
+    """False in the file while the run lasts, and for ever if it was killed."""
     interrupted: bool = False
     """Whether it was stopped by hand."""
     recipe_folder: str = ""
@@ -78,9 +87,13 @@ class Report:
             "scenes": [asdict(outcome) for outcome in self.outcomes],
             "unmatched": [{"path": path, "reason": reason} for path, reason in self.unmatched],
             "seconds": round(self.seconds, 3),
+            "started": datetime.fromtimestamp(self.started, UTC).isoformat(timespec="seconds"),
+            "finished": self.finished,
             "interrupted": self.interrupted,
             "recipe_folder": self.recipe_folder,
             "device": self.device,
+            "cluster": self.cluster,
+            "workers": [{"name": n, "device": d, "threads": t} for n, d, t in self.workers],
             "host": socket.gethostname(),
             "python": platform.python_version(),
             "versions": versions(),

@@ -1,0 +1,228 @@
+"""A lease on an output folder: one run at a time writes there.
+
+The lease is a file beside the stores that names host and process, and whose time of change is its
+heartbeat. No file lock is used, since network file systems differ in what theirs mean.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import threading
+import time
+import uuid
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import psutil
+
+from batchfuse.errors import BusyError, RecipeError
+
+__all__ = ["NAME", "Holder", "Lease", "holder_of"]
+
+NAME = ".batchfuse-lease.json"
+"""Name of the file in the output folder."""
+BEAT = 10.0  # seconds between heartbeats
+STALE = 60.0  # seconds without one after which the lease of another host counts as left behind
+SAME_START = 2.0  # seconds by which two readings of a process's start may differ
+
+
+@dataclass(frozen=True, slots=True)
+class Holder:
+    """Who holds a lease."""
+
+    host: str
+    """Name of the machine."""
+    machine: str
+    """What tells this machine, since it was started, from every other; of containers, this container."""
+    process: int
+    """Process number."""
+    started: float
+    """When the process began, in seconds since 1970: a number may be given out again."""
+    token: str
+    """Tells this lease from every other."""
+
+    @classmethod
+    def here(cls) -> Holder:
+        """The process that asks."""
+        started = psutil.Process().create_time()
+        return cls(socket.gethostname(), _machine(), os.getpid(), started, uuid.uuid4().hex)
+
+    @property
+    def runs(self) -> bool:
+        """Whether the process, one of this machine, is still there."""
+        try:
+            return abs(psutil.Process(self.process).create_time() - self.started) < SAME_START
+        except psutil.Error:
+            return False
+
+    def to_json(self) -> str:
+        """The file's text."""
+        return json.dumps({name: getattr(self, name) for name in self.__slots__}, indent=2) + "\n"
+
+    @classmethod
+    def from_json(cls, text: str) -> Holder | None:
+        """The inverse of ``to_json``; None where the text is no lease."""
+        try:
+            values = json.loads(text)
+            return cls(
+                str(values["host"]),
+                str(values["machine"]),
+                int(values["process"]),
+                float(values["started"]),
+                str(values["token"]),
+            )
+        except (ValueError, KeyError, TypeError):
+            return None
+
+
+class Lease:
+    """Held while the block runs, with a heartbeat; whoever else wants the folder meanwhile is refused."""
+
+    def __init__(self, folder: Path, on_loss: Callable[[str], None] | None = None) -> None:
+        """``on_loss`` is told, in a line, if another run takes the lease over."""
+        self.path = folder / NAME
+        self.holder = Holder.here()
+        self._on_loss = on_loss
+        self._ended = threading.Event()
+        self._heart = threading.Thread(target=self._beat, name="lease", daemon=True)
+
+    def __enter__(self) -> Lease:
+        """Raises BusyError while another run holds it, RecipeError where it can't be written."""
+        for _ in range(3):
+            if self._made():
+                self._heart.start()
+                return self
+            self._remove_if_stale()
+        raise BusyError(f"{self.path} changes hands at this moment: try again")
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._ended.set()
+        with suppress(OSError):
+            if _read(self.path) == self.holder:
+                self.path.unlink()
+
+    def _made(self) -> bool:
+        """Whether the file could be made, which only one of many can."""
+        partial = self.path.with_name(f"{NAME}.{self.holder.token}.partial")
+        try:
+            partial.write_text(self.holder.to_json(), encoding="utf-8")
+            try:
+                os.link(partial, self.path)  # as exclusive as O_EXCL, and never seen half-written
+                return True
+            except FileExistsError:
+                return False
+            except OSError:  # a file system without hard links
+                return self._made_without_links()
+        except OSError as error:
+            raise RecipeError(f"the lease {self.path} can't be written ({error.strerror})") from error
+        finally:
+            partial.unlink(missing_ok=True)
+
+    def _made_without_links(self) -> bool:
+        try:
+            with self.path.open("x", encoding="utf-8") as file:
+                file.write(self.holder.to_json())
+            return True
+        except FileExistsError:
+            return False
+
+    def _remove_if_stale(self) -> None:
+        """Removes what a dead run left; raises BusyError where the run lives."""
+        found = _read(self.path)
+        if found is None and not self.path.exists():
+            return
+        if found is not None and (why := _alive(found, self.path)):
+            raise BusyError(
+                f"{self.path.parent} is in use: process {found.process} on {found.host} is fusing into it "
+                f"({why}). Wait for it or stop it; `batchfuse status {self.path.parent}` says how far it is"
+            )
+        # renamed first: of two runs that find it stale, one takes it away, and sees what it took
+        doomed = self.path.with_name(f"{NAME}.{uuid.uuid4().hex}.partial")
+        try:
+            self.path.replace(doomed)
+            if _read(doomed) != found:  # another run's, taken in the meantime: given back
+                with suppress(FileExistsError):
+                    os.link(doomed, self.path)
+            doomed.unlink(missing_ok=True)
+        except FileNotFoundError:
+            return
+        except OSError as error:
+            raise RecipeError(f"the stale lease {self.path} can't be removed ({error.strerror})") from error
+
+    def _beat(self) -> None:
+        while not self._ended.wait(BEAT):
+            try:
+                found = _read(self.path)
+                if found is not None and found != self.holder:
+                    if self._on_loss is not None:
+                        self._on_loss(
+                            f"process {found.process} on {found.host} took the output folder over, as no "
+                            f"heartbeat of this run was seen for {STALE:g} s"
+                        )
+                    return
+                if found is None:
+                    self._made()
+                os.utime(self.path)
+            except (OSError, RecipeError):
+                continue  # a file system that is away for a moment
+
+
+def holder_of(folder: Path) -> Holder | None:
+    """The run that writes into a folder at this moment, if any."""
+    path = folder / NAME
+    found = _read(path)
+    return found if found is not None and _alive(found, path) else None
+
+
+def _alive(holder: Holder, path: Path) -> str:
+    """Why this holder's run counts as living, in words; empty where it doesn't."""
+    if holder.machine == _machine():
+        return "it runs" if holder.runs else ""
+    age = _age(path)
+    return f"last heard of {age:.0f} s ago" if age < STALE else ""
+
+
+def _age(path: Path) -> float:
+    """Seconds since the last heartbeat, by the file server's own clock: hosts' clocks differ."""
+    probe = path.with_name(f"{NAME}.{uuid.uuid4().hex}.partial")
+    try:
+        beat = path.stat().st_mtime
+    except FileNotFoundError:
+        return STALE
+    try:
+        probe.touch()
+        now = probe.stat().st_mtime
+    except OSError:  # a folder that may only be read
+        now = time.time()
+    finally:
+        with suppress(OSError):
+            probe.unlink(missing_ok=True)
+    return max(0.0, now - beat)
+
+
+def _read(path: Path) -> Holder | None:
+    try:
+        return Holder.from_json(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError):
+        return None
+
+
+def _machine() -> str:
+    """Host, boot and process namespace: where process numbers mean the same."""
+
+    def told(read: Callable[[], Any]) -> str:
+        try:
+            return str(read()).strip()
+        except OSError:
+            return ""
+
+    boot = told(lambda: Path("/proc/sys/kernel/random/boot_id").read_text())
+    return "/".join((socket.gethostname(), boot, told(lambda: Path("/proc/self/ns/pid").readlink())))

@@ -1,0 +1,286 @@
+"""Workers in other processes: of this machine, or those of a scheduler elsewhere (Dask)."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import socket
+import ssl
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import CancelledError
+from contextlib import contextmanager
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import dask
+from distributed import Client, Future, KilledWorker, LocalCluster
+from distributed.diagnostics.plugin import WorkerPlugin
+from distributed.security import Security
+
+from batchfuse.cluster import Pool, Worker
+from batchfuse.errors import RecipeError, SceneError
+from batchfuse.machine import cores
+from batchfuse.place import device_named, take_place
+from batchfuse.profile import Profile
+
+__all__ = ["LocalPool", "RemotePool", "opened_pool"]
+
+PATIENCE = 60.0  # seconds for workers to come up
+CONNECTING = 10.0  # seconds for a scheduler to answer
+LOOK = 5.0  # seconds after which workers are counted anew
+DEATHS = 3  # workers that may die on one task before the task is blamed
+SETTINGS = {
+    "distributed.scheduler.allowed-failures": DEATHS - 1,
+    # tasks wait at the worker and not at the scheduler: the next begins when one ends
+    "distributed.scheduler.worker-saturation": "inf",
+    # Dask's processes serve their state over HTTP: to this machine only, on any free port
+    "distributed.worker.multiprocessing-method": "spawn",
+}
+
+
+def opened_pool(profile: Profile) -> Pool:
+    """The workers of a profile whose cluster is not ``threads``.
+
+    Raises RecipeError where they can't be had.
+    """
+    return LocalPool(profile) if profile.cluster == "processes" else RemotePool(profile)
+
+
+class _DaskPool:
+    """Tasks on Dask's workers: paths, windows and a few numbers go there, a few numbers come back."""
+
+    _client: Any
+
+    @property
+    def device(self) -> str:
+        """See ``Pool``."""
+        return self._device
+
+    def __init__(self, device: str) -> None:
+        self._device = device
+        self.workers: Sequence[Worker] = ()
+        """See ``Pool``."""
+        self._level = logging.getLogger("distributed").level
+        # what goes wrong is told by us, in one line
+        logging.getLogger("distributed").setLevel(logging.CRITICAL)
+
+    def submit(self, function: Callable[..., Any], item: tuple[Any, ...]) -> Any:
+        """See ``Pool``."""
+        return self._client.submit(function, *item, pure=False)
+
+    def result(self, future: Future[Any]) -> Any:
+        """See ``Pool``."""
+        try:
+            return future.result()
+        except KilledWorker as error:
+            raise SceneError(
+                f"a tile ended {DEATHS} workers, one after the other (killed by the system, most likely for "
+                "lack of memory): use a smaller `tiles.size`, or fewer `workers` or `threads` in the profile"
+            ) from error
+        except CancelledError as error:
+            raise SceneError(
+                "the scheduler, or the connection to it, was lost: run it again to continue"
+            ) from error
+
+    def withdraw(self, future: Future[Any]) -> bool:  # noqa: ARG002
+        """See ``Pool``: whether a worker has begun a task isn't known here."""
+        return False
+
+    def _introduced(self) -> Sequence[Worker]:
+        """Each worker's own words; RecipeError where one has another batchfuse, or lacks the device."""
+        try:
+            answers = self._client.run(_introduction, self._device, on_error="return")
+        except Exception as error:  # a worker's import of us may raise anything
+            raise RecipeError(f"the workers can't be used: {_said(error)}") from error
+        mine = version("batchfuse")
+        for address, answer in answers.items():
+            if isinstance(answer, RecipeError):
+                raise RecipeError(f"worker {address}: {answer}")
+            if not isinstance(answer, tuple):
+                raise RecipeError(
+                    f"worker {address} has no batchfuse that works ({_said(answer)}): install {mine} there"
+                )
+            if answer[0] != mine:
+                raise RecipeError(
+                    f"worker {address} has batchfuse {answer[0]}, here it is {mine}: install one version"
+                )
+        threads = self._client.nthreads()
+        return [Worker(name, device, threads.get(a, 1)) for a, (_, name, device) in answers.items()]
+
+    def _wait_for_workers(self, number: int, remedy: str) -> None:
+        try:
+            self._client.wait_for_workers(number, timeout=PATIENCE)
+        except TimeoutError:
+            there = len(self._client.nthreads())
+            raise RecipeError(f"{there} of {number} workers came within {PATIENCE:g} s: {remedy}") from None
+
+    def _restore_logs(self) -> None:
+        logging.getLogger("distributed").setLevel(self._level)
+
+
+class LocalPool(_DaskPool):
+    """Processes of this machine. One that dies is started again, and its tasks are run by others."""
+
+    def __init__(self, profile: Profile) -> None:
+        super().__init__(profile.device)
+        workers, threads = local_numbers(profile)
+        self.slots = workers * threads
+        """See ``Pool``."""
+        self._count = workers
+        with dask.config.set(SETTINGS), _ignored_interrupts():
+            self._cluster = LocalCluster(
+                n_workers=workers,
+                threads_per_worker=threads,
+                processes=True,
+                dashboard_address="127.0.0.1:0",
+                worker_dashboard_address="127.0.0.1:0",
+                memory_limit=0,
+                silence_logs=logging.CRITICAL,
+            )
+        self._client = Client(self._cluster, set_as_default=False)
+        try:
+            self._client.register_plugin(_Place(self._device))
+            self._wait_for_workers(workers, "use fewer `workers` in the profile")
+            self.workers = self._introduced()
+        except BaseException:
+            self.close(at_once=True)
+            raise
+
+    def kernel_threads(self, tiles: int) -> int | None:
+        """See ``Pool``: the cores are shared by all that runs at a time on this machine."""
+        return max(1, cores() // min(self.slots, max(1, tiles)))
+
+    def close(self, at_once: bool) -> None:
+        """See ``Pool``."""
+        self._client.close(timeout=0 if at_once else 10)
+        self._cluster.close(timeout=1 if at_once else 30)
+        self._restore_logs()
+
+
+class RemotePool(_DaskPool):
+    """The workers of a scheduler that runs already. They are left as they were found."""
+
+    def __init__(self, profile: Profile) -> None:
+        super().__init__(profile.device)
+        self._client = _connected(profile)
+        self._slots, self._looked = 0, -LOOK
+        try:
+            self._wait_for_workers(1, f"start some: dask worker {profile.cluster}")
+            self.workers = self._introduced()
+        except BaseException:
+            self.close(at_once=True)
+            raise
+
+    @property
+    def slots(self) -> int:
+        """See ``Pool``: workers may join and leave."""
+        now = time.monotonic()
+        if now - self._looked >= LOOK:
+            self._looked = now
+            self._slots = sum(self._client.nthreads().values())
+        return max(1, self._slots)
+
+    def kernel_threads(self, tiles: int) -> int | None:  # noqa: ARG002
+        """See ``Pool``: whoever started the workers has decided."""
+        return None
+
+    def close(self, at_once: bool) -> None:
+        """See ``Pool``."""
+        self._client.close(timeout=0 if at_once else 10)
+        self._restore_logs()
+
+
+def local_numbers(profile: Profile) -> tuple[int, int]:
+    """Processes, and tiles at once in each, of the profile ``processes``."""
+    if profile.workers != "auto":
+        workers = profile.workers
+    else:
+        from batchfuse.fusion.device import gpus_for  # imports torch
+
+        gpus = gpus_for(profile.device)
+        workers = gpus if gpus > 1 else min(cores(), max(2, cores() // 4))
+    return workers, max(1, cores() // workers) if profile.threads == "auto" else profile.threads
+
+
+class _Place(WorkerPlugin):
+    """Tells a process of this machine which of them it is, and to leave Ctrl-C to the run."""
+
+    name = "batchfuse-place"
+
+    def __init__(self, device: str) -> None:
+        self.device = device
+
+    def setup(self, worker: Any) -> None:
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGINT, signal.SIG_IGN)
+        take_place(int(worker.name))
+
+
+def _introduction(device: str) -> tuple[str, str, str] | RecipeError:
+    """Run by a worker: batchfuse's version, its own name, its device; or why it can't be used."""
+    try:
+        return version("batchfuse"), f"{socket.gethostname()}:{os.getpid()}", device_named(device)
+    except RecipeError as error:
+        return error
+
+
+def _connected(profile: Profile) -> Any:
+    """The client of a scheduler's address, or of its scheduler file."""
+    target = profile.cluster
+    if target.endswith(".json"):
+        path = profile.located(target)
+        if not path.is_file():
+            raise RecipeError(f"the scheduler file {path} is not there: start `dask scheduler` with it first")
+        return _client(str(path), scheduler_file=str(path))
+    return _client(target, address=target, security=_security(profile))
+
+
+def _client(target: str, **where: Any) -> Any:
+    try:
+        return Client(**where, set_as_default=False, timeout=CONNECTING)
+    except ssl.SSLError as error:
+        raise RecipeError(
+            f"the scheduler at {target} refuses TLS ({_said(error)}): check `options`"
+        ) from error
+    except (OSError, TimeoutError, ValueError) as error:
+        raise RecipeError(
+            f"no scheduler answers at {target} within {CONNECTING:g} s ({_said(error)}): "
+            "start `dask scheduler`, or correct the address"
+        ) from error
+
+
+def _security(profile: Profile) -> Any:
+    if not profile.cluster.startswith("tls://"):
+        return None
+    options = {key: str(profile.located(str(value))) for key, value in profile.options.items()}
+    missing = [path for path in options.values() if not Path(path).is_file()]
+    if missing:
+        raise RecipeError(f"the TLS file {missing[0]} is not there: correct `options` in the profile")
+    security: Any = Security(require_encryption=True, **options)
+    if not options and security.tls_ca_file is None:
+        raise RecipeError(
+            "a tls:// address needs `options: {tls_ca_file: …, tls_client_cert: …, tls_client_key: …}`, "
+            "or Dask's own settings for them"
+        )
+    return security
+
+
+@contextmanager
+def _ignored_interrupts() -> Iterator[None]:
+    """Processes that are started meanwhile leave Ctrl-C, which the terminal sends to all, to this one."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def _said(error: object) -> str:
+    return " ".join(str(error).split())[:200] or type(error).__name__
