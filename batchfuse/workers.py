@@ -7,12 +7,12 @@ import os
 import signal
 import socket
 import ssl
-import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import CancelledError
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib.metadata import version
+from multiprocessing import resource_tracker
 from pathlib import Path
 from typing import Any
 
@@ -118,7 +118,9 @@ class _DaskPool:
             there = len(self._client.nthreads())
             raise RecipeError(f"{there} of {number} workers came within {PATIENCE:g} s: {remedy}") from None
 
-    def _restore_logs(self) -> None:
+    def _leave(self, at_once: bool) -> None:
+        with suppress(TimeoutError):
+            self._client.close(timeout=1 if at_once else 10)
         logging.getLogger("distributed").setLevel(self._level)
 
 
@@ -131,7 +133,7 @@ class LocalPool(_DaskPool):
         self.slots = workers * threads
         """See ``Pool``."""
         self._count = workers
-        with dask.config.set(SETTINGS), _ignored_interrupts():
+        with dask.config.set(SETTINGS), _spared_from_interrupts():
             self._cluster = LocalCluster(
                 n_workers=workers,
                 threads_per_worker=threads,
@@ -143,7 +145,7 @@ class LocalPool(_DaskPool):
             )
         self._client = Client(self._cluster, set_as_default=False)
         try:
-            self._client.register_plugin(_Place(self._device))
+            self._client.register_plugin(_Place())
             self._wait_for_workers(workers, "use fewer `workers` in the profile")
             self.workers = self._introduced()
         except BaseException:
@@ -156,9 +158,9 @@ class LocalPool(_DaskPool):
 
     def close(self, at_once: bool) -> None:
         """See ``Pool``."""
-        self._client.close(timeout=0 if at_once else 10)
-        self._cluster.close(timeout=1 if at_once else 30)
-        self._restore_logs()
+        self._leave(at_once)
+        with suppress(TimeoutError):
+            self._cluster.close(timeout=1 if at_once else 30)
 
 
 class RemotePool(_DaskPool):
@@ -190,8 +192,7 @@ class RemotePool(_DaskPool):
 
     def close(self, at_once: bool) -> None:
         """See ``Pool``."""
-        self._client.close(timeout=0 if at_once else 10)
-        self._restore_logs()
+        self._leave(at_once)
 
 
 def local_numbers(profile: Profile) -> tuple[int, int]:
@@ -207,16 +208,11 @@ def local_numbers(profile: Profile) -> tuple[int, int]:
 
 
 class _Place(WorkerPlugin):
-    """Tells a process of this machine which of them it is, and to leave Ctrl-C to the run."""
+    """Tells a process of this machine which of them it is."""
 
     name = "batchfuse-place"
 
-    def __init__(self, device: str) -> None:
-        self.device = device
-
     def setup(self, worker: Any) -> None:
-        if threading.current_thread() is threading.main_thread():
-            signal.signal(signal.SIGINT, signal.SIG_IGN)
         take_place(int(worker.name))
 
 
@@ -270,16 +266,21 @@ def _security(profile: Profile) -> Any:
 
 
 @contextmanager
-def _ignored_interrupts() -> Iterator[None]:
-    """Processes that are started meanwhile leave Ctrl-C, which the terminal sends to all, to this one."""
-    if threading.current_thread() is not threading.main_thread():
+def _spared_from_interrupts() -> Iterator[None]:
+    """Processes that Dask starts, now or later, never see Ctrl-C, which a terminal sends to all of them.
+
+    What a thread blocks is blocked in the threads and processes that it starts: here Dask's event loop
+    is started, and that starts the processes. A Ctrl-C meanwhile is delivered afterwards.
+    """
+    if not hasattr(signal, "pthread_sigmask"):
         yield
         return
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    resource_tracker.ensure_running()  # multiprocessing starts it with the first process, and unblocks
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, before)
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _said(error: object) -> str:

@@ -46,7 +46,7 @@ ORDER = (
     ("recipe_file", "recipe_mistakes", "recipe_values", "profile", "recipe"),
     ("plan",),
     ("place",),
-    ("changes", "cluster", "encoding", "workers"),
+    ("changes", "cluster", "encoding", "status", "workers"),
     ("task",),
     ("scene_run",),
     ("engine",),

@@ -533,7 +533,7 @@ def test_the_order_of_the_sources_is_part_of_the_identity() -> None:
 
 
 def test_the_laptop_profile_is_the_default() -> None:
-    assert Profile.load("laptop") == Profile()
+    assert Profile.load("laptop").resolved() == Profile().resolved()
 
 
 def test_a_profile_file_is_read_and_checked(tmp_path: Path) -> None:
@@ -548,8 +548,8 @@ def test_a_profile_file_is_read_and_checked(tmp_path: Path) -> None:
         Profile.load(path)
     lines = str(caught.value).replace(f"{tmp_path}/", "").splitlines()
     assert lines == [
-        'mine.yaml:1: cluster: "slurm" is not built yet; what works now: threads',
-        "mine.yaml:2: workers: 8 is not built yet; what works now: 1",
+        'mine.yaml:1: cluster: "slurm" is not built yet; what works now: threads, processes, a scheduler\'s '
+        "address (tcp://host:8786) or its scheduler file (scheduler.json)",
         "mine.yaml:3: threads: found 0; give auto, or a number from 1 to 1024",
         'mine.yaml:4: memory: "lots" is not built yet; what works now: null, and tiles.size to need less',
         'mine.yaml:5: device: found "gpu"; allowed: auto, cpu, cuda, cuda:N, mps',
@@ -560,11 +560,45 @@ def test_a_profile_file_is_read_and_checked(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ("workers: 2", "workers: found 2, but threads are of one process: say `cluster: processes`"),
+        ("cluster: tcp://a:1\nthreads: 2", "threads: a scheduler's workers are started elsewhere"),
+        ("cluster: tcp://a:1\nworkers: 2", "workers: a scheduler's workers are started elsewhere"),
+        ("cluster: procceses", 'cluster: found "procceses"; did you mean "processes"?'),
+        ("cluster: tcp://a", 'cluster: found "tcp://a"'),
+        ("cluster: dask_kubernetes.KubeCluster", "is not built yet"),
+        ("options: {queue: debug}", "options.queue: is no option here: threads takes none"),
+        ("cluster: tls://a:1\noptions: {tls_ca: x}", "tls_ca_file, tls_client_cert, tls_client_key"),
+        ("cluster: tls://a:1\noptions: {tls_ca_file: 1}", "options.tls_ca_file: found 1; give a path"),
+        ("folder: /tmp", "folder: unknown key"),
+    ],
+)
+def test_a_profile_that_contradicts_itself_is_one_line(tmp_path: Path, text: str, line: str) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text(text)
+    with pytest.raises(RecipeError) as caught:
+        Profile.load(path)
+    assert line in str(caught.value)
+    assert len(str(caught.value).splitlines()) == 1
+
+
+@pytest.mark.parametrize("name", ["laptop", "processes", "workstation"])
+def test_the_shipped_profiles_load(name: str) -> None:
+    assert Profile.load(name).cluster in ("threads", "processes")
+
+
+def test_a_scheduler_is_a_profile_of_its_own() -> None:
+    for name in ("tcp://scheduler:8786", "tls://10.0.0.1:8786", "scheduler.json"):
+        assert Profile.load(name) == Profile(cluster=name)
+
+
+@pytest.mark.parametrize(
     ("name", "line"),
     [
         ("lpatop", 'profile "lpatop": no shipped profile has this name; did you mean "laptop"?'),
-        ("slurm", 'profile "slurm" is not built yet; what works now: laptop'),
-        ("tcp://scheduler:8786", 'profile "tcp://scheduler:8786" is not built yet'),
+        ("slurm", 'profile "slurm" is not built yet; what works now: laptop, processes, workstation'),
+        ("http://scheduler:8786", 'profile "http://scheduler:8786" is no scheduler\'s address'),
         ("none.yaml", "none.yaml: no such profile file"),
     ],
 )

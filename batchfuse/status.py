@@ -1,0 +1,138 @@
+"""What an output folder holds, told from its stores and its report: also while a run writes there."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from batchfuse.errors import StoreError
+from batchfuse.geometry.tiling import Tiling
+from batchfuse.imagery.naming import natural_order
+from batchfuse.report.progress import counted
+from batchfuse.storage.lease import Holder, holder_of
+from batchfuse.storage.store import Store, is_store
+
+__all__ = ["FolderStatus", "SceneStatus", "status_of"]
+
+STATES = ("done", "partial", "failed", "never started")
+
+
+@dataclass(frozen=True, slots=True)
+class SceneStatus:
+    """How far one scene is."""
+
+    scene: str
+    """Its name."""
+    state: str
+    """done, partial, failed or never started."""
+    tiles: int
+    """Tiles of the scene; 0 where it isn't known."""
+    written: int
+    """Tiles that are in the store."""
+    reason: str | None
+    """Why the last run could not fuse it, if it could not."""
+
+
+@dataclass(frozen=True, slots=True)
+class FolderStatus:
+    """An output folder at this moment."""
+
+    path: Path
+    """The folder."""
+    scenes: tuple[SceneStatus, ...]
+    """Those of the stores, and those that the last run told of."""
+    holder: Holder | None
+    """The run that writes into it now."""
+    killed: bool
+    """Whether the last run ended without saying so."""
+
+    def count(self, state: str) -> int:
+        """Scenes in this state."""
+        return sum(scene.state == state for scene in self.scenes)
+
+    @property
+    def exit_code(self) -> int:
+        """0 where every scene is done, else 1."""
+        return int(self.count("done") < len(self.scenes))
+
+    def to_dict(self) -> dict[str, Any]:
+        """For ``status --json``."""
+        run = self.holder and {"host": self.holder.host, "process": self.holder.process}
+        return {
+            "path": str(self.path),
+            "running": run,
+            "killed": self.killed,
+            "counts": {state: self.count(state) for state in STATES},
+            "scenes": [asdict(scene) for scene in self.scenes],
+        }
+
+    def lines(self, verbose: bool) -> Iterator[str]:
+        """For people: the sum, the run, and each scene that is not done (all of them if ``verbose``)."""
+        counts = ", ".join(f"{self.count(state)} {state}" for state in STATES)
+        yield f"{self.path}: {counted(len(self.scenes), 'scene')}: {counts}"
+        if self.holder is not None:
+            yield f"  process {self.holder.process} on {self.holder.host} is fusing into it"
+        elif self.killed:
+            yield "  the last run was killed: run its recipe again to continue"
+        for scene in self.scenes:
+            if verbose or scene.state != "done":
+                tiles = f", {scene.written} of {scene.tiles} tiles" if scene.tiles else ""
+                yield f"  {scene.scene}: {scene.state}{tiles}{f': {scene.reason}' if scene.reason else ''}"
+
+
+def status_of(path: Path) -> FolderStatus:
+    """The status of an output folder, or of a single store.
+
+    Raises StoreError where there is neither a store nor a report.
+    """
+    if not path.is_dir():
+        raise StoreError(f"{path} is not a folder" if path.exists() else f"{path} is not there")
+    if is_store(path):
+        return FolderStatus(path, (_of_store(path, {}),), holder_of(path.parent), killed=False)
+    report = _report(path)
+    told = {str(scene.get("scene")): scene for scene in report.get("scenes", [])}
+    stores = {entry.stem: entry for entry in path.iterdir() if entry.suffix == ".zarr" and is_store(entry)}
+    if not told and not stores:
+        raise StoreError(f"{path} has neither stores nor a report of batchfuse: give a run's output folder")
+    names = sorted({*told, *stores}, key=natural_order)
+    scenes = tuple(
+        _of_store(stores[name], told.get(name, {})) if name in stores else _without_store(told[name])
+        for name in names
+    )
+    holder = holder_of(path)
+    return FolderStatus(path, scenes, holder, killed=holder is None and report.get("finished") is False)
+
+
+def _report(folder: Path) -> Mapping[str, Any]:
+    try:
+        found = json.loads((folder / "report.json").read_bytes())
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError) as error:
+        raise StoreError(
+            f"{folder / 'report.json'} can't be read ({error}): delete it, or run again"
+        ) from None
+    return found if isinstance(found, dict) else {}
+
+
+def _of_store(path: Path, told: Mapping[str, Any]) -> SceneStatus:
+    """From what lies on the disk; the report adds why a run refused it."""
+    refused = told.get("reason") if told.get("status") == "failed" else None
+    try:
+        store = Store.open(path)
+        tiling = Tiling(store.grid.shape, store.tile_size, halo=0)
+        tiles, written = len(tiling), len(tiling) - len(store.unwritten(tiling))
+    except StoreError as error:
+        return SceneStatus(path.stem, "failed", 0, 0, str(error))
+    done = store.complete and written == tiles
+    state = "failed" if refused else "done" if done else "partial"
+    return SceneStatus(path.stem, state, tiles, written, refused)
+
+
+def _without_store(told: Mapping[str, Any]) -> SceneStatus:
+    failed = told.get("status") == "failed"
+    state = "failed" if failed else "never started"
+    return SceneStatus(str(told["scene"]), state, int(told.get("tiles") or 0), 0, told.get("reason"))

@@ -1,0 +1,144 @@
+"""One run at a time writes into an output folder."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from batchfuse.errors import BusyError, RecipeError
+from batchfuse.storage import lease
+from batchfuse.storage.lease import NAME, STALE, Holder, Lease, holder_of
+
+HERE = Holder.here()
+
+
+def left_behind(folder: Path, holder: Holder, seconds_ago: float = 0) -> None:
+    """A lease of somebody else's, with its last heartbeat some time ago."""
+    (folder / NAME).write_text(holder.to_json())
+    beat = time.time() - seconds_ago
+    os.utime(folder / NAME, (beat, beat))
+
+
+@pytest.fixture
+def sleeper() -> Iterator[int]:
+    """The number of a process that lives."""
+    with subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"]) as process:
+        yield process.pid
+        process.kill()
+
+
+def test_a_lease_is_there_while_it_is_held_and_gone_afterwards(tmp_path: Path) -> None:
+    with Lease(tmp_path) as held:
+        assert holder_of(tmp_path) == held.holder
+        assert json.loads((tmp_path / NAME).read_text())["process"] == os.getpid()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_second_run_is_refused_with_the_host_and_process_of_the_first(tmp_path: Path, sleeper: int) -> None:
+    import psutil
+
+    first = replace(HERE, process=sleeper, started=psutil.Process(sleeper).create_time())
+    left_behind(tmp_path, first, seconds_ago=10 * STALE)  # on one machine the process itself tells
+    with pytest.raises(BusyError, match=rf"process {sleeper} on {HERE.host}.*batchfuse status"):
+        Lease(tmp_path).__enter__()
+    assert Holder.from_json((tmp_path / NAME).read_text()) == first
+
+
+def test_the_lease_of_a_dead_process_is_taken_over_at_once(tmp_path: Path) -> None:
+    with subprocess.Popen([sys.executable, "-c", "pass"]) as dead:
+        dead.wait()
+    left_behind(tmp_path, replace(HERE, process=dead.pid))
+    assert holder_of(tmp_path) is None
+    with Lease(tmp_path) as held:
+        assert holder_of(tmp_path) == held.holder
+
+
+def test_a_process_number_that_was_given_out_again_is_no_living_run(tmp_path: Path, sleeper: int) -> None:
+    left_behind(tmp_path, replace(HERE, process=sleeper, started=HERE.started - 5000))
+    with Lease(tmp_path):
+        pass
+
+
+@pytest.mark.parametrize(("age", "taken"), [(0, False), (STALE - 10, False), (STALE + 5, True)])
+def test_the_lease_of_another_host_is_judged_by_its_heartbeat(
+    tmp_path: Path, age: float, taken: bool
+) -> None:
+    left_behind(tmp_path, replace(HERE, host="elsewhere", machine="elsewhere", token="theirs"), age)
+    assert (holder_of(tmp_path) is None) == taken
+    if taken:
+        with Lease(tmp_path) as held:
+            assert holder_of(tmp_path) == held.holder
+    else:
+        with pytest.raises(BusyError, match=r"on elsewhere.*last heard of"):
+            Lease(tmp_path).__enter__()
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"host": 1}', '{"process": "x"}', "\0\0\0"])
+def test_a_file_that_is_no_lease_is_replaced(tmp_path: Path, text: str) -> None:
+    (tmp_path / NAME).write_text(text)
+    assert holder_of(tmp_path) is None
+    with Lease(tmp_path) as held:
+        assert holder_of(tmp_path) == held.holder
+
+
+def test_of_many_that_want_it_exactly_one_has_it(tmp_path: Path) -> None:
+    left_behind(tmp_path, replace(HERE, machine="elsewhere", token="theirs"), 2 * STALE)
+    start, end = threading.Barrier(12), threading.Barrier(12)
+    held: list[Lease] = []
+
+    def take() -> None:
+        mine = Lease(tmp_path)
+        start.wait()
+        try:
+            with mine:
+                held.append(mine)
+                end.wait()
+        except BusyError:
+            end.wait()
+
+    threads = [threading.Thread(target=take) for _ in range(12)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(held) == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_heart_beats(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lease, "BEAT", 0.01)
+    with Lease(tmp_path):
+        os.utime(tmp_path / NAME, (0, 0))
+        for _ in range(500):
+            if (tmp_path / NAME).stat().st_mtime > 0:
+                return
+            time.sleep(0.01)
+    raise AssertionError("no heartbeat")
+
+
+def test_a_run_whose_lease_was_taken_over_is_told_and_leaves_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lease, "BEAT", 0.01)
+    told: list[str] = []
+    heard = threading.Event()
+    theirs = replace(HERE, host="elsewhere", machine="elsewhere", token="theirs")
+    with Lease(tmp_path, on_loss=lambda line: (told.append(line), heard.set())[0]):
+        left_behind(tmp_path, theirs)
+        assert heard.wait(5)
+    assert "on elsewhere" in told[0]
+    assert Holder.from_json((tmp_path / NAME).read_text()) == theirs
+
+
+def test_a_folder_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
+    with pytest.raises(RecipeError, match="can't be written"):
+        Lease(tmp_path / "missing").__enter__()

@@ -1,0 +1,340 @@
+"""Runs on processes of this machine and on the workers of a scheduler: the stores are those of threads."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import psutil
+import pytest
+import torch
+from affine import Affine
+from distributed import LocalCluster
+from distributed.security import Security
+from rasters import photo, write_raster
+from test_engine import GRID, make_pair, recipe_of, tree, wait_for_tiles
+
+import batchfuse
+from batchfuse import workers
+from batchfuse.errors import RecipeError, SceneError
+from batchfuse.fusion import methods
+from batchfuse.fusion.device import resolved_device
+from batchfuse.profile import Profile
+from batchfuse.storage.store import Store
+from batchfuse.workers import local_numbers
+
+TWO = Profile(cluster="processes", workers=2, threads=1)
+HERE: dict[str, Any] = {
+    "processes": False,
+    "protocol": "tcp",
+    "host": "127.0.0.1",
+    "dashboard_address": "127.0.0.1:0",
+    "worker_dashboard_address": "127.0.0.1:0",
+}
+"""A scheduler of Dask's own, within this process, that is spoken to as any other."""
+SETTINGS: dict[str, Any] = {"tiles": {"size": 64}, "fusion": {"strategy": "mean"}}
+
+
+def make_scenes(folder: Path) -> None:
+    """Three scenes: colour, a thermal image that has to be warped, one smaller than a tile."""
+    make_pair(folder, "a")
+    colour = np.rint(photo((130, 140), 4, bands=3) * 255).astype(np.uint8)
+    write_raster(folder / "b_optical.tif", colour, transform=GRID)
+    coarse = GRID @ Affine.translation(-3.3, 1.7) @ Affine.scale(3)
+    write_raster(folder / "b_thermal.tif", photo((50, 50), 5)[0].astype(np.float32), transform=coarse)
+    make_pair(folder, "c", (40, 50), 6)
+
+
+@pytest.fixture(scope="module")
+def by_threads(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of scenes, and what threads made of them."""
+    folder = tmp_path_factory.mktemp("scenes")
+    make_scenes(folder)
+    assert batchfuse.run(recipe_of(folder, **SETTINGS)).exit_code == 0
+    (folder / "fused").rename(folder / "threads")
+    return folder
+
+
+def assert_same_stores(folder: Path) -> None:
+    for name in ("a", "b", "c"):
+        assert tree(folder / f"fused/{name}.zarr") == tree(folder / f"threads/{name}.zarr"), name
+
+
+@pytest.fixture
+def scenes(by_threads: Path) -> Iterator[Path]:
+    yield by_threads
+    shutil.rmtree(by_threads / "fused", ignore_errors=True)
+
+
+def test_processes_make_the_stores_of_threads_byte_for_byte(scenes: Path) -> None:
+    report = batchfuse.run(recipe_of(scenes, **SETTINGS), TWO)
+    assert report.exit_code == 0, report.outcomes
+    assert_same_stores(scenes)
+    told = json.loads((scenes / "fused/report.json").read_text())
+    assert told["cluster"] == "processes"
+    assert told["finished"]
+    assert [worker["threads"] for worker in told["workers"]] == [1, 1]
+    assert len({worker["name"] for worker in told["workers"]}) == 2
+
+
+@pytest.fixture(scope="module")
+def scheduler() -> Iterator[LocalCluster]:
+    """A scheduler with two workers that somebody else has started."""
+    with LocalCluster(n_workers=2, threads_per_worker=1, **HERE) as cluster:
+        yield cluster
+
+
+def test_the_workers_of_a_scheduler_make_the_same_and_are_left_running(
+    scenes: Path, scheduler: LocalCluster
+) -> None:
+    profile = Profile.load(scheduler.scheduler_address)
+    assert batchfuse.run(recipe_of(scenes, **SETTINGS), profile).exit_code == 0
+    assert_same_stores(scenes)
+    assert len(scheduler.scheduler_info["workers"]) == 2
+    assert all("batchfuse" not in name for name in scheduler.scheduler.worker_plugins)
+
+
+def test_a_scheduler_file_leads_to_its_scheduler(scenes: Path, scheduler: LocalCluster) -> None:
+    file = scenes / "scheduler.json"
+    file.write_text(json.dumps({"type": "Scheduler", "address": scheduler.scheduler_address}))
+    profile = scenes / "profile.yaml"
+    profile.write_text("cluster: scheduler.json\n")
+    report = batchfuse.run(recipe_of(scenes, **SETTINGS), Profile.load(profile), only="c")
+    assert report.exit_code == 0
+    assert tree(scenes / "fused/c.zarr") == tree(scenes / "threads/c.zarr")
+
+
+def test_a_tls_address_is_reached_with_its_certificates(scenes: Path) -> None:
+    if shutil.which("openssl") is None:
+        pytest.skip("openssl makes the certificate, and is not installed")
+    make = [
+        "openssl",
+        "req",
+        "-x509",
+        "-newkey",
+        "rsa:2048",
+        "-nodes",
+        "-days",
+        "1",
+        "-subj",
+        "/CN=batchfuse",
+    ]
+    subprocess.run(
+        [*make, "-keyout", "key.pem", "-out", "cert.pem"], cwd=scenes, check=True, capture_output=True
+    )
+    cert, key = str(scenes / "cert.pem"), str(scenes / "key.pem")
+    server = Security(
+        require_encryption=True,
+        tls_ca_file=cert,
+        tls_scheduler_cert=cert,
+        tls_scheduler_key=key,
+        tls_worker_cert=cert,
+        tls_worker_key=key,
+        tls_client_cert=cert,
+        tls_client_key=key,
+    )
+    with LocalCluster(n_workers=1, security=server, **{**HERE, "protocol": "tls"}) as cluster:
+        address = cluster.scheduler_address
+        profile = scenes / "profile.yaml"
+        options = "{tls_ca_file: cert.pem, tls_client_cert: cert.pem, tls_client_key: key.pem}"
+        profile.write_text(f"cluster: {address}\noptions: {options}\n")
+        assert batchfuse.run(recipe_of(scenes, **SETTINGS), Profile.load(profile), only="c").exit_code == 0
+        with pytest.raises(RecipeError, match="tls_ca_file"):
+            batchfuse.run(recipe_of(scenes, **SETTINGS), Profile.load(address))
+    profile.write_text(f"cluster: {address}\noptions: {{tls_ca_file: none.pem}}\n")
+    with pytest.raises(RecipeError, match=r"none\.pem is not there"):
+        batchfuse.run(recipe_of(scenes, **SETTINGS), Profile.load(profile))
+
+
+def test_an_address_where_nobody_listens_is_one_line(scenes: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(workers, "CONNECTING", 0.5)
+    with pytest.raises(RecipeError, match=r"no scheduler answers at tcp://127\.0\.0\.1:9 within"):
+        batchfuse.run(recipe_of(scenes), Profile.load("tcp://127.0.0.1:9"))
+    with pytest.raises(RecipeError, match=r"gone\.json is not there"):
+        batchfuse.run(recipe_of(scenes), Profile(cluster="gone.json", folder=scenes))
+
+
+def test_a_scheduler_without_workers_is_one_line(scenes: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(workers, "PATIENCE", 0.3)
+    with (
+        LocalCluster(n_workers=0, **HERE) as cluster,
+        pytest.raises(RecipeError, match=r"0 of 1 workers came within.*dask worker tcp://"),
+    ):
+        batchfuse.run(recipe_of(scenes), Profile.load(cluster.scheduler_address))
+
+
+def test_a_worker_with_another_version_or_device_is_refused(
+    scenes: Path, scheduler: LocalCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(RecipeError, match=r"worker .*: device 'cuda:7' is not available"):
+        batchfuse.run(recipe_of(scenes), Profile(cluster=scheduler.scheduler_address, device="cuda:7"))
+    told = iter(["1.0.0", "1.0.0", "9.9.9"])  # the workers, then the run
+    monkeypatch.setattr(workers, "version", lambda _: next(told))
+    with pytest.raises(RecipeError, match=r"has batchfuse 1\.0\.0, here it is 9\.9\.9"):
+        batchfuse.run(recipe_of(scenes), Profile.load(scheduler.scheduler_address))
+
+
+class Deadly:
+    """A method that ends whoever uses it."""
+
+    device, precision = "cpu", "float32"
+
+    def __init__(self, **_: Any) -> None: ...
+
+    def fuse(self, *_: Any) -> None:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_a_tile_that_ends_its_worker_three_times_is_blamed(
+    scenes: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(methods, "_REGISTERED", dict(methods._REGISTERED))
+    strategies = {"l1": batchfuse.Strategy("l1", 0, None, "deadly")}
+    batchfuse.register(batchfuse.Method("deadly", "test_workers:Deadly", strategies, ""))
+    report = batchfuse.run(recipe_of(scenes, fusion={"method": "deadly"}), TWO, only="c")
+    assert report.exit_code == 1
+    assert "ended 3 workers" in (report.outcomes[0].reason or "")
+    assert "tiles.size" in (report.outcomes[0].reason or "")
+
+
+# through real processes
+
+
+def command(folder: Path, *arguments: str) -> list[str]:
+    return [sys.executable, "-m", "batchfuse", "run", str(folder / "recipe.yaml"), *arguments]
+
+
+@pytest.fixture
+def long_run(tmp_path: Path) -> Path:
+    make_pair(tmp_path, "a", (420, 460))
+    text = "inputs:\n  thermal: '{scene}_thermal.tif'\n  optical: '{scene}_optical.tif'\ntiles: {size: 64}\n"
+    (tmp_path / "recipe.yaml").write_text(text)
+    (tmp_path / "two.yaml").write_text("cluster: processes\nworkers: 2\nthreads: 1\n")
+    return tmp_path
+
+
+def workers_of(process: subprocess.Popen[str]) -> list[psutil.Process]:
+    """The processes that fuse: those that Python's multiprocessing has spawned."""
+    children = psutil.Process(process.pid).children(recursive=True)
+    return [child for child in children if "spawn_main" in " ".join(child.cmdline())]
+
+
+def test_a_worker_that_is_killed_loses_nothing_and_an_interrupt_spares_the_workers(long_run: Path) -> None:
+    store = long_run / "fused/a.zarr"
+    assert subprocess.run(command(long_run, "-q"), check=False).returncode == 0
+    wanted = tree(store)
+    shutil.rmtree(long_run / "fused")
+    run = command(long_run, "--profile", str(long_run / "two.yaml"))
+    with subprocess.Popen(run, stderr=subprocess.PIPE, text=True, start_new_session=True) as process:
+        wait_for_tiles(store, 3)
+        workers_of(process)[0].kill()
+        wait_for_tiles(store, 20)
+        os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to every process of the group
+        _, errors = process.communicate(timeout=120)
+    assert process.returncode == 130, errors
+    assert "interrupted after" in errors
+    assert "Traceback" not in errors
+    again = subprocess.run(run, check=False, capture_output=True, text=True)
+    assert again.returncode == 0, again.stderr
+    assert tree(store) == wanted
+    assert not list((long_run / "fused").glob("*.partial"))
+
+
+def test_the_second_interrupt_ends_a_run_at_once(tmp_path: Path) -> None:
+    make_pair(tmp_path, "a", (900, 1000))
+    text = "inputs:\n  thermal: '{scene}_thermal.tif'\n  optical: '{scene}_optical.tif'\ntiles: {size: 512}\n"
+    (tmp_path / "recipe.yaml").write_text(text)
+    with subprocess.Popen(command(tmp_path), stderr=subprocess.PIPE, text=True) as process:
+        for _ in range(1200):
+            if (tmp_path / "fused/a.zarr").exists():  # the first tiles are in hand, for seconds
+                break
+            time.sleep(0.05)
+        assert process.stderr is not None
+        process.send_signal(signal.SIGINT)
+        while "Ctrl-C again" not in process.stderr.readline():
+            pass
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "Traceback" not in errors
+    assert not Store.open(tmp_path / "fused/a.zarr").complete
+    told = json.loads((tmp_path / "fused/report.json").read_text())
+    assert told["interrupted"]
+    assert not list((tmp_path / "fused").glob(".batchfuse-lease*"))
+
+
+def test_a_second_run_is_refused_and_a_killed_one_is_taken_over(long_run: Path) -> None:
+    with subprocess.Popen(command(long_run, "-q")) as process:
+        wait_for_tiles(long_run / "fused/a.zarr", 2)
+        process.send_signal(signal.SIGSTOP)
+        second = subprocess.run(command(long_run), check=False, capture_output=True, text=True)
+        status = [sys.executable, "-m", "batchfuse", "status", str(long_run / "fused")]
+        told = subprocess.run(status, check=False, capture_output=True, text=True).stdout
+        process.send_signal(signal.SIGKILL)
+    assert second.returncode == 2
+    assert f"process {process.pid} on " in second.stderr
+    assert len(second.stderr.splitlines()) == 1
+    assert f"process {process.pid} on" in told
+    assert "a: partial" in told
+    told = subprocess.run(status, check=False, capture_output=True, text=True).stdout
+    assert "the last run was killed" in told
+    assert subprocess.run(command(long_run, "-q"), check=False).returncode == 0
+    assert subprocess.run(status, check=False, capture_output=True, text=True).returncode == 0
+
+
+# numbers and devices
+
+
+@pytest.mark.parametrize(
+    ("cores", "gpus", "profile", "expected"),
+    [
+        (2, 0, {}, (2, 1)),
+        (16, 0, {}, (4, 4)),
+        (1, 0, {}, (1, 1)),
+        (16, 4, {}, (4, 4)),
+        (16, 1, {}, (4, 4)),
+        (16, 4, {"device": "cpu"}, (4, 4)),
+        (64, 8, {"threads": 3}, (8, 3)),
+        (16, 4, {"workers": 2, "threads": 5}, (2, 5)),
+    ],
+)
+def test_processes_suit_the_cores_and_the_gpus(
+    cores: int, gpus: int, profile: dict[str, Any], expected: tuple[int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(workers, "cores", lambda: cores)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: gpus > 0)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: gpus)
+    assert local_numbers(Profile(cluster="processes", **profile)) == expected
+
+
+def test_each_of_several_processes_has_a_gpu_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    assert [str(resolved_device("auto", rank)) for rank in range(4)] == ["cuda:0", "cuda:1"] * 2
+    assert str(resolved_device("cuda", 1)) == "cuda:1"
+    assert str(resolved_device("cuda:0", 1)) == "cuda:0"
+    assert str(resolved_device("cpu", 1)) == "cpu"
+
+
+def test_a_lost_scheduler_is_one_line() -> None:
+    from concurrent.futures import CancelledError
+
+    class Lost:
+        def result(self) -> None:
+            raise CancelledError
+
+    pool = workers._DaskPool("cpu")
+    with pytest.raises(SceneError, match="the connection to it, was lost"):
+        pool.result(Lost())  # type: ignore[arg-type]
+    pool._client = SimpleNamespace(close=lambda **_: None)
+    pool._leave(at_once=True)
