@@ -13,6 +13,7 @@ from pathlib import Path
 from batchfuse.cluster import Cluster, Stopped, Worker, opened_cluster
 from batchfuse.errors import RecipeError, SceneError
 from batchfuse.imagery.naming import natural_order
+from batchfuse.pace import Pace
 from batchfuse.plan import Job, Plan, make_plan
 from batchfuse.recipe import Profile, Recipe
 from batchfuse.report.progress import Progress, Silence, counted, duration
@@ -119,6 +120,7 @@ class _Runner:
     workers: Sequence[Worker] = ()
     interrupted: bool = False
     halted: threading.Event = field(default_factory=threading.Event)
+    pace: Pace = field(default_factory=Pace)
     _cluster: Cluster | None = None
     _clock: float = field(default_factory=time.monotonic)
     _started: float = field(default_factory=time.time)
@@ -226,7 +228,7 @@ class _Runner:
         name = job.scene.name
         self.running.add(name)
         started = time.monotonic()
-        scene = SceneRun(cluster, compute, self.overwrite, self.progress, job)
+        scene = SceneRun(cluster, compute, self.overwrite, self.progress, job, self.pace)
         try:
             outcome = scene.run()
         except SceneError as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -15,6 +16,7 @@ from batchfuse.fusion.extremes import Extremes
 from batchfuse.fusion.precision import resolved_precision
 from batchfuse.imagery.aligned import measured_scaling
 from batchfuse.imagery.scaling import Scaling
+from batchfuse.pace import Pace
 from batchfuse.plan import Job
 from batchfuse.report.progress import Progress
 from batchfuse.report.quicklook import Mosaic, write_quicklook
@@ -36,6 +38,7 @@ class SceneRun:
     overwrite: bool
     progress: Progress
     job: Job
+    pace: Pace = field(default_factory=Pace)
     scalings: tuple[Scaling, ...] = ()
     fused: int = 0
     told: int = 0
@@ -152,11 +155,14 @@ class SceneRun:
         self.told = len(self.job.tiling) - len(unwritten)
         progress.skip(name, self.told)
         sizes = {tile.index: tile.core.size for tile in unwritten}
-        for index, written in self.cluster.map(_fused_tile, ((work, i) for i in sizes)):
-            self.fused += 1
-            self.told += 1
-            self.bytes += written
-            progress.tile(name, sizes[index])
+        groups = self.pace.groups(list(sizes), self.cluster.slots)
+        for written, seconds in self.cluster.map(_fused_tiles, ((work, group) for group in groups)):
+            self.pace.learn(len(written), seconds)
+            for index, size in written:
+                self.fused += 1
+                self.told += 1
+                self.bytes += size
+                progress.tile(name, sizes[index])
 
     def _quicklook(self, work: Work) -> None:
         """Pictures the scene, unless an earlier run did: a picture that fails spoils no fused image."""
@@ -185,8 +191,12 @@ class SceneRun:
             yield result
 
 
-def _fused_tile(work: Work, index: tuple[int, ...]) -> tuple[tuple[int, ...], int]:
-    return index, fuse_tile(work, index)
+def _fused_tiles(
+    work: Work, indices: Sequence[tuple[int, ...]]
+) -> tuple[list[tuple[tuple[int, ...], int]], float]:
+    """Each tile's index with its bytes on disk, and the seconds that all of them took."""
+    began = time.monotonic()
+    return [(index, fuse_tile(work, index)) for index in indices], time.monotonic() - began
 
 
 def _survey(work: Work) -> dict[str, Any] | None:

@@ -42,7 +42,7 @@ MAY_IMPORT = {
 
 # the top level, from what is called to what calls: each module may import those of earlier lines
 ORDER = (
-    ("errors", "machine"),
+    ("errors", "machine", "pace"),
     ("recipe_file", "recipe_mistakes", "recipe_values", "profile", "recipe"),
     ("plan",),
     ("place",),
