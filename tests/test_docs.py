@@ -112,9 +112,6 @@ def of_tutorial(folder: Path) -> None:
     quickstart = ROOT / "recipes" / "quickstart"
     shutil.copytree(quickstart / "scenes", folder / "recipes/quickstart/scenes")
     shutil.copy(quickstart / "recipe.yaml", folder / "recipes/quickstart")
-    product = "LC09_L2SP_195028_20240615_20240616_02_T1"
-    landsat(folder / "scenes", product, "QA_PIXEL SR_B2 SR_B3 SR_B4 ST_B10", (300, 400))
-    landsat(folder / "scenes", "LC08_L2SP_195028_20240623_20240705_02_T1", "SR_B2 SR_B3 SR_B4", (300, 400))
 
 
 def of_recipes(folder: Path) -> None:
@@ -257,7 +254,7 @@ class Example:
             assert code == 0, f"{self.place}: exit code {code} and nothing says so"
             words = shlex.split(command, comments=True)
             assert words[0] == "batchfuse", f"{self.place}: {command}"
-            result = CliRunner().invoke(commands, words[1:])
+            result = CliRunner().invoke(commands, words[1:], prog_name="batchfuse")
             code = result.exit_code
             if expected.strip():
                 told = f"{self.place}: $ {command}\nprinted\n{result.output}"
