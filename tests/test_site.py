@@ -113,3 +113,15 @@ def test_a_recipe_is_shown_as_it_is(site: Path) -> None:
 
 def test_no_program_is_published(site: Path) -> None:
     assert not [path for path in site.rglob("*") if path.suffix in (".py", ".pyc", ".yml")]
+
+
+def test_no_list_or_table_is_shown_as_text(pages: dict[Path, Page]) -> None:
+    """GitHub takes a list right below a paragraph, the site wants an empty line between."""
+    for path in pages:
+        text = re.sub(r"<pre.*?</pre>", "", path.read_text("utf-8"), flags=re.DOTALL)
+        paragraphs = re.findall(r"<(?:p|li)>(.*?)</(?:p|li)>", text, re.DOTALL)
+        found = [
+            line for part in paragraphs for line in re.findall(r"^\s*(?:[-*|]|\d+\.) .*", part, re.MULTILINE)
+        ]
+        assert not found, path.name
+        assert "```" not in text, path.name
