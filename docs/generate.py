@@ -1,4 +1,4 @@
-"""Rewrites the parts of recipes.md, commands.md and architecture.md that follow from the code.
+"""Rewrites the parts of the pages that follow from the code.
 
 python docs/generate.py            rewrites the pages
 python docs/generate.py --check    says which are stale, and exits 1 if any is
@@ -52,30 +52,26 @@ Schema = Mapping[str, Any]
 
 def main() -> None:
     """Rewrites the pages, or says which are stale."""
-    stale = [page for page, text in pages().items() if page.read_text(encoding="utf-8") != text]
+    made = pages()
+    stale = [page for page, text in made.items() if page.read_text(encoding="utf-8") != text]
     if "--check" in sys.argv[1:]:
         for page in stale:
             print(f"{page} is stale: run python docs/generate.py")
         sys.exit(bool(stale))
     for page in stale:
-        page.write_text(pages()[page], encoding="utf-8")
+        page.write_text(made[page], encoding="utf-8")
         print(f"{page} rewritten")
 
 
 def pages() -> dict[Path, str]:
     """What each page with generated parts should hold."""
-    return {
-        page: _regenerated(page)
-        for page in (DOCS / "recipes.md", DOCS / "commands.md", DOCS / "architecture.md")
-    }
+    texts = {page: page.read_text(encoding="utf-8") for page in sorted(DOCS.rglob("*.md"))}
+    return {page: PART.sub(_regenerated, text) for page, text in texts.items() if PART.search(text)}
 
 
-def _regenerated(page: Path) -> str:
-    def part(found: re.Match[str]) -> str:
-        kind, _, name = found[2].partition(" ")
-        return f"{found[1]}\n{GENERATORS[kind](name)}\n\n{found[3]}"
-
-    return PART.sub(part, page.read_text(encoding="utf-8"))
+def _regenerated(found: re.Match[str]) -> str:
+    kind, _, name = found[2].partition(" ")
+    return f"{found[1]}\n{GENERATORS[kind](name)}\n\n{found[3]}"
 
 
 # --- keys of recipe and profile -----------------------------------------------------------------

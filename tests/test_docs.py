@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import importlib.util
 import re
 import shlex
@@ -30,12 +31,14 @@ from batchfuse.cli import commands
 from batchfuse.fusion import methods
 
 ROOT = Path(__file__).parents[1]
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")), ROOT / "recipes" / "README.md"]
 NAMES = [page.relative_to(ROOT).as_posix() for page in PAGES]
 FENCE = re.compile(r"^(`{3,})(\w*)\s*$")
 NOT_RUN = re.compile(r"<!-- not run: (.+) -->")
 CHECKED = {"python", "console", "yaml", "toml"}
 """Languages of blocks that are run or read; ``sh`` has to say why not, ``text`` and ``csv`` claim nothing."""
+PROGRESS = re.compile(r"^(?:\d+/\d+ tiles.*|\S+: \w+, \d+ of \d+ parts)\n", re.MULTILINE)
+"""Lines that a run prints every ten seconds: on a busy machine there are some."""
 INPUTS = {"thermal": "t.tif", "optical": "o.tif"}
 GRID = Affine(10, 0, 500_000, 0, -10, 5_600_000)
 
@@ -111,9 +114,6 @@ def of_tutorial(folder: Path) -> None:
     quickstart = ROOT / "recipes" / "quickstart"
     shutil.copytree(quickstart / "scenes", folder / "recipes/quickstart/scenes")
     shutil.copy(quickstart / "recipe.yaml", folder / "recipes/quickstart")
-    product = "LC09_L2SP_195028_20240615_20240616_02_T1"
-    landsat(folder / "scenes", product, "QA_PIXEL SR_B2 SR_B3 SR_B4 ST_B10", (300, 400))
-    landsat(folder / "scenes", "LC08_L2SP_195028_20240623_20240705_02_T1", "SR_B2 SR_B3 SR_B4", (300, 400))
 
 
 def of_recipes(folder: Path) -> None:
@@ -144,12 +144,21 @@ def of_grids(folder: Path) -> None:
 
 def of_outputs(folder: Path) -> None:
     """The quickstart's fused scene, of which a corner is enough."""
+    of_tiling(folder)
+    assert batchfuse.run(batchfuse.Recipe.load(folder / "recipe.yaml")).exit_code == 0
+
+
+def of_tiling(folder: Path) -> None:
     of_grids(folder)
     optical = folder / "scenes" / "valley_optical.tif"
     with rasterio.open(optical) as dataset:
         corner, transform, crs = dataset.read()[:, :160, :160], dataset.transform, dataset.crs
     write_raster(optical, corner, transform=transform, crs=crs, nodata=0)
-    assert batchfuse.run(batchfuse.Recipe.load(folder / "recipe.yaml")).exit_code == 0
+
+
+def of_profiles(folder: Path) -> None:
+    scene(folder, "a", (50, 60))
+    write_recipe(folder)
 
 
 def of_architecture(folder: Path) -> None:
@@ -170,6 +179,9 @@ PREPARED: Mapping[str, Callable[[Path], None]] = {
     "docs/values.md": of_values,
     "docs/grids.md": of_grids,
     "docs/outputs.md": of_outputs,
+    "docs/tiling.md": of_tiling,
+    "docs/profiles.md": of_profiles,
+    "docs/troubleshooting.md": of_outputs,
     "docs/architecture.md": of_architecture,
 }
 """What the examples of a page find in their folder."""
@@ -244,11 +256,12 @@ class Example:
             assert code == 0, f"{self.place}: exit code {code} and nothing says so"
             words = shlex.split(command, comments=True)
             assert words[0] == "batchfuse", f"{self.place}: {command}"
-            result = CliRunner().invoke(commands, words[1:])
+            result = CliRunner().invoke(commands, words[1:], prog_name="batchfuse")
             code = result.exit_code
             if expected.strip():
-                told = f"{self.place}: $ {command}\nprinted\n{result.output}"
-                assert re.fullmatch(pattern_of(expected), result.output), told
+                printed = PROGRESS.sub("", result.output)
+                told = f"{self.place}: $ {command}\nprinted\n{printed}"
+                assert re.fullmatch(pattern_of(expected), printed), told
         assert code == 0, f"{self.place}: exit code {code} and nothing says so"
 
 
@@ -300,10 +313,10 @@ def test_the_generated_parts_are_fresh() -> None:
 
 def test_every_key_and_every_option_is_on_its_page() -> None:
     made = generate()
-    recipes, about_commands = (ROOT / "docs" / name for name in ("recipes.md", "commands.md"))
-    told = recipes.read_text("utf-8")
-    assert [key for key in (*made.recipe_keys(), *made.profile_keys()) if f"| `{key}` |" not in told] == []
-    told = about_commands.read_text("utf-8")
+    for page, keys in (("recipes.md", made.recipe_keys()), ("profiles.md", made.profile_keys())):
+        told = (ROOT / "docs" / page).read_text("utf-8")
+        assert [key for key in keys if f"| `{key}` |" not in told] == []
+    told = (ROOT / "docs" / "commands.md").read_text("utf-8")
     for name, command in commands.commands.items():
         assert f"\n## {name}\n" in told
         for parameter in command.params:
@@ -311,7 +324,7 @@ def test_every_key_and_every_option_is_on_its_page() -> None:
 
 
 def test_what_the_tables_call_not_built_is_what_the_recipe_refuses() -> None:
-    told = (ROOT / "docs" / "recipes.md").read_text("utf-8")
+    told = "".join((ROOT / "docs" / name).read_text("utf-8") for name in ("recipes.md", "profiles.md"))
     missing = set(re.findall(r"^\| `([\w.]+)` \|.*Not built yet", told, re.MULTILINE))
     assert {"scaling", "grid.extent", "fusion.color", "output.zarr_format", "workers"} <= missing
     assert not missing & {"reference", "validity", "grid.resampling", "output.dtype", "tiles.size", "threads"}
@@ -331,6 +344,27 @@ def test_every_link_within_the_repository_leads_somewhere(name: str) -> None:
     assert not dead
 
 
+def test_every_line_that_is_explained_is_one_that_batchfuse_prints() -> None:
+    rows = re.findall(r"^\| `([^`]+)` \|", (ROOT / "docs" / "troubleshooting.md").read_text(), re.MULTILINE)
+    assert len(rows) > 40
+    lines = list(printed_lines())
+    assert [row for row in rows if not any(re.search(fragment_of(row), line) for line in lines)] == []
+
+
+def printed_lines() -> Iterator[str]:
+    """Every text in the code, with … for what is filled in."""
+    for path in sorted(Path(batchfuse.__file__).parent.rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+            if isinstance(node, ast.JoinedStr):
+                yield "".join(str(p.value) if isinstance(p, ast.Constant) else "…" for p in node.values)
+            elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+                yield node.value
+
+
+def fragment_of(row: str) -> str:
+    return "….*".join(map(re.escape, row.split("…")))
+
+
 def test_every_page_can_be_reached_from_the_readme() -> None:
     reached, waiting = set(), [ROOT / "README.md"]
     while waiting:
@@ -346,7 +380,7 @@ def test_every_page_can_be_reached_from_the_readme() -> None:
 
 def test_every_picture_of_the_pages_is_small_and_opens() -> None:
     pictures = sorted((ROOT / "docs" / "images").glob("*.png"))
-    assert [p.name for p in pictures] == ["exact-tiles.png", "quickstart.png"]
+    assert [p.name for p in pictures] == ["exact-tiles.png", "quickstart.png", "tiling.png"]
     for picture in pictures:
         assert picture.stat().st_size < 700_000
         with Image.open(picture) as image:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import rasterio
@@ -27,7 +28,7 @@ from batchfuse.geometry.window import Window
 HERE = Path(__file__).parent
 SCENES = HERE.parents[1] / "recipes" / "quickstart" / "scenes"
 TILE = 160
-PANEL, MARGIN, TITLE, LEGEND = 320, 10, 44, 48
+PANEL, MARGIN, TITLE, LEGEND, FONT = 320, 20, 72, 88, 24
 DECADES = (-8, 0)  # powers of ten between the ends of the colours
 COLOURS = ((255, 255, 255), (255, 237, 160), (254, 178, 76), (240, 59, 32), (128, 0, 38), (20, 0, 10))
 
@@ -111,21 +112,33 @@ def draw(differences: dict[str, Image2D]) -> Image.Image:
     """Panels side by side, with the largest difference of each and one legend."""
     width = len(differences) * (PANEL + MARGIN) + MARGIN
     sheet = Image.new("RGB", (width, TITLE + PANEL + LEGEND), "white")
-    pen, font = ImageDraw.Draw(sheet), ImageFont.load_default(size=14)
+    pen, font = ImageDraw.Draw(sheet), ImageFont.load_default(size=FONT)
     for number, (name, difference) in enumerate(differences.items()):
         left = MARGIN + number * (PANEL + MARGIN)
-        pen.text((left, 4), f"{name}\nat most {difference.max():.1e}", fill="black", font=font)
+        pen.text((left, 4), f"{name}\n{_off(difference.max())}", fill="black", font=font)
         sheet.paste(Image.fromarray(coloured(_shrunk(difference))), (left, TITLE))
         pen.rectangle((left, TITLE, left + PANEL - 1, TITLE + PANEL - 1), outline="gray")
-    low, high = DECADES
-    ramp = coloured(np.tile(10 ** np.linspace(low, high, 2 * PANEL), (12, 1)))
-    sheet.paste(Image.fromarray(ramp), (MARGIN, TITLE + PANEL + 8))
-    for power in range(low, high + 1, 2):
-        x = MARGIN + (power - low) * 2 * PANEL // (high - low)
-        pen.text((x, TITLE + PANEL + 24), f"1e{power}" if power else "1", fill="black", font=font)
-    text = "difference from the image fused whole, in units of the scaled range"
-    pen.text((MARGIN + 2 * PANEL + 40, TITLE + PANEL + 8), text, fill="black", font=font)
+    _legend(pen, sheet, font)
     return sheet
+
+
+def _off(largest: float) -> str:
+    return f"off by up to {100 * largest:.2g} %" if largest else "not off at all"
+
+
+def _legend(pen: ImageDraw.ImageDraw, sheet: Image.Image, font: Any) -> None:
+    """The ramp of colours, ticked every second power of ten in percent of the range."""
+    (low, high), top, width = DECADES, TITLE + PANEL + 14, 2 * PANEL
+    ramp = coloured(np.tile(10 ** np.linspace(low, high, width), (20, 1)))
+    sheet.paste(Image.fromarray(ramp), (MARGIN, top))
+    pen.rectangle((MARGIN, top, MARGIN + width, top + 20), outline="gray")
+    for power in range(low, high + 1, 2):
+        x = MARGIN + (power - low) * width // (high - low)
+        anchor = "la" if power == low else "ra" if power == high else "ma"
+        text = f"{100 * 10**power:g} %" if power > low else "none"
+        pen.text((x, top + 28), text, fill="black", font=font, anchor=anchor)
+    text = "difference from the scene fused whole,\nin percent of the range that is shown as 0 to 1"
+    pen.text((MARGIN + width + 30, top), text, fill="black", font=font)
 
 
 def coloured(differences: NDArray[np.floating]) -> NDArray[np.uint8]:
