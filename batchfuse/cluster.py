@@ -78,7 +78,7 @@ def opened_cluster(profile: Profile) -> Iterator[Cluster]:
     Raises RecipeError where its workers or its device can't be had.
     """
     if profile.cluster == "threads":
-        pool: Pool = ThreadPool(profile.tiles_at_once, profile.device)
+        pool: Pool = ThreadPool(profile.numbers()[1], profile.device)
     else:
         from batchfuse.workers import opened_pool  # imports Dask, which takes a second
 

@@ -120,10 +120,15 @@ class Profile(SettingsFile):
             raise wrong(f"found {number}, but threads are of one process: say `cluster: processes`")
         return number
 
-    @property
-    def tiles_at_once(self) -> int:
-        """Tiles that this machine fuses at once, of `threads`."""
-        return cores() if self.threads == "auto" else self.threads
+    def numbers(self, gpus: int = 0) -> tuple[int, int]:
+        """Processes on this machine, and tiles at once in each, where there are so many GPUs to share out."""
+        if self.cluster != "processes":
+            workers = 1
+        elif self.workers != "auto":
+            workers = self.workers
+        else:
+            workers = gpus if gpus > 1 else min(cores(), max(2, cores() // 4))
+        return workers, max(1, cores() // workers) if self.threads == "auto" else self.threads
 
     def located(self, path: str) -> Path:
         """Where a path of this profile leads, from the profile's folder."""

@@ -23,6 +23,7 @@ from distributed.security import Security
 
 from batchfuse.cluster import Pool, Worker
 from batchfuse.errors import RecipeError, SceneError
+from batchfuse.fusion.device import gpus_for
 from batchfuse.machine import cores
 from batchfuse.place import device_named, take_place
 from batchfuse.profile import Profile
@@ -129,7 +130,7 @@ class LocalPool(_DaskPool):
 
     def __init__(self, profile: Profile) -> None:
         super().__init__(profile.device)
-        workers, threads = local_numbers(profile)
+        workers, threads = profile.numbers(gpus_for(profile.device) if profile.workers == "auto" else 0)
         self.slots = workers * threads
         """See ``Pool``."""
         self._count = workers
@@ -193,18 +194,6 @@ class RemotePool(_DaskPool):
     def close(self, at_once: bool) -> None:
         """See ``Pool``."""
         self._leave(at_once)
-
-
-def local_numbers(profile: Profile) -> tuple[int, int]:
-    """Processes, and tiles at once in each, of the profile ``processes``."""
-    if profile.workers != "auto":
-        workers = profile.workers
-    else:
-        from batchfuse.fusion.device import gpus_for  # imports torch
-
-        gpus = gpus_for(profile.device)
-        workers = gpus if gpus > 1 else min(cores(), max(2, cores() // 4))
-    return workers, max(1, cores() // workers) if profile.threads == "auto" else profile.threads
 
 
 class _Place(WorkerPlugin):

@@ -28,10 +28,9 @@ import batchfuse
 from batchfuse import workers
 from batchfuse.errors import RecipeError, SceneError
 from batchfuse.fusion import methods
-from batchfuse.fusion.device import resolved_device
+from batchfuse.fusion.device import gpus_for, resolved_device
 from batchfuse.profile import Profile
 from batchfuse.storage.store import Store
-from batchfuse.workers import local_numbers
 
 TWO = Profile(cluster="processes", workers=2, threads=1)
 HERE: dict[str, Any] = {
@@ -303,7 +302,8 @@ def test_a_second_run_is_refused_and_a_killed_one_is_taken_over(long_run: Path) 
         (1, 0, {}, (1, 1)),
         (16, 4, {}, (4, 4)),
         (16, 1, {}, (4, 4)),
-        (16, 4, {"device": "cpu"}, (4, 4)),
+        (16, 2, {}, (2, 8)),
+        (16, 2, {"device": "cpu"}, (4, 4)),
         (64, 8, {"threads": 3}, (8, 3)),
         (16, 4, {"workers": 2, "threads": 5}, (2, 5)),
     ],
@@ -311,10 +311,11 @@ def test_a_second_run_is_refused_and_a_killed_one_is_taken_over(long_run: Path) 
 def test_processes_suit_the_cores_and_the_gpus(
     cores: int, gpus: int, profile: dict[str, Any], expected: tuple[int, int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(workers, "cores", lambda: cores)
+    monkeypatch.setattr("batchfuse.profile.cores", lambda: cores)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: gpus > 0)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: gpus)
-    assert local_numbers(Profile(cluster="processes", **profile)) == expected
+    chosen = Profile(cluster="processes", **profile)
+    assert chosen.numbers(gpus_for(chosen.device)) == expected
 
 
 def test_each_of_several_processes_has_a_gpu_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
