@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import threading
 import time
 import uuid
@@ -103,8 +104,11 @@ def _prepare(folder: Path) -> None:
             f"the output folder {folder} can't be written ({error.strerror}): give another `output.path`"
         ) from error
     check_writable(folder / "report.json")
-    for left in folder.glob("*.partial"):  # of pictures and reports that a killed run was writing
-        left.unlink(missing_ok=True)
+    for left in folder.glob("*.partial"):  # of pictures, exports and reports that a killed run was writing
+        if left.is_dir():
+            shutil.rmtree(left, ignore_errors=True)
+        else:
+            left.unlink(missing_ok=True)
 
 
 @dataclass

@@ -18,7 +18,7 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 DOORS = {
     "torch": ("fusion/", "training/"),
     "safetensors": ("fusion/",),
-    "rasterio": ("imagery/",),
+    "rasterio": ("imagery/", "storage/export.py"),
     "numba": ("imagery/",),
     "zarr": ("storage/",),
     "numcodecs": ("storage/",),
@@ -45,7 +45,7 @@ ORDER = (
     ("errors", "machine"),
     ("recipe_file", "recipe_mistakes", "recipe_values", "profile", "recipe"),
     ("plan",),
-    ("changes", "cluster", "encoding"),
+    ("changes", "cluster", "encoding", "exports"),
     ("task",),
     ("scene_run",),
     ("engine",),
