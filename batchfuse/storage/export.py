@@ -6,17 +6,20 @@ import json
 import shutil
 import uuid
 import warnings
-from collections.abc import Iterable, Mapping
+import zlib
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import rasterio
 import rasterio.shutil
+import rasterio.windows
 from affine import Affine
 from numpy.typing import NDArray
 from rasterio.crs import CRS
-from rasterio.enums import ColorInterp
+from rasterio.enums import ColorInterp, Resampling
 from rasterio.errors import CRSError, NotGeoreferencedWarning, RasterioError
 
 from batchfuse.errors import StoreError
@@ -37,9 +40,9 @@ COG = {
     "predictor": "yes",
     "blocksize": BLOCK,
     "bigtiff": "if_safer",
-    "overview_resampling": "average",
 }
 PLAIN = {"tiled": True, "blockxsize": BLOCK, "blockysize": BLOCK, "bigtiff": "if_safer"}
+LOST = "some of its pixels did not arrive, the disk is full or damaged"
 COLOURS = (ColorInterp.red, ColorInterp.green, ColorInterp.blue)
 
 
@@ -92,10 +95,8 @@ def write_png(picture: Picture, pieces: Pieces, path: Path) -> None:
 def signature_of(path: Path) -> dict[str, Any] | None:
     """What the file at ``path`` was made of, or None where it is no file of ours."""
     try:
-        with rasterio.Env(), warnings.catch_warnings():
-            warnings.simplefilter("ignore", NotGeoreferencedWarning)
-            with rasterio.open(path) as dataset:
-                found = json.loads(dataset.tags().get(SIGNATURE, "null"))
+        with rasterio.Env(), _opened(path) as dataset:
+            found = json.loads(dataset.tags().get(SIGNATURE, "null"))
     except (RasterioError, OSError, ValueError):
         return None
     return found if isinstance(found, dict) else None
@@ -109,10 +110,16 @@ def _write(picture: Picture, pieces: Pieces, path: Path, options: Mapping[str, A
     try:
         folder.mkdir(parents=True)
         with quiet:
-            _write_plain(picture, pieces, folder / "plain.tif")
-            rasterio.shutil.copy(folder / "plain.tif", folder / "made", **options)
-            _check_whole(folder / "made", picture)
-        _place(picture.grid, folder / "made", path, beside=options["driver"] == "PNG")
+            plain, made = folder / "plain.tif", folder / "made"
+            checksums = _write_plain(picture, pieces, plain)
+            if options["driver"] == "COG":
+                _add_overviews(plain, picture.grid.shape)
+            rasterio.shutil.copy(plain, made, **options)
+            _check_pixels(made, checksums)
+            if options["driver"] == "COG":
+                _check_overviews(plain)
+                _check_overviews(made)
+        _place(picture.grid, made, path, beside=options["driver"] == "PNG")
     except CRSError as error:
         raise StoreError(f"{path} can't be written: GDAL can't read the CRS ({_said(error)})") from None
     except (RasterioError, OSError) as error:
@@ -121,29 +128,28 @@ def _write(picture: Picture, pieces: Pieces, path: Path, options: Mapping[str, A
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _write_plain(picture: Picture, pieces: Pieces, path: Path) -> None:
-    """The pixels as a plain GeoTIFF, which GDAL's drivers read in whatever order they need."""
+def _write_plain(picture: Picture, pieces: Pieces, path: Path) -> list[tuple[Window, int]]:
+    """Write a plain GeoTIFF, which GDAL's drivers read in whatever order they need; give its checksums."""
     rows, columns = picture.grid.shape
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", NotGeoreferencedWarning)  # an image without a place is no mistake
-        dataset = rasterio.open(
-            path,
-            "w",
-            driver="GTiff",
-            height=rows,
-            width=columns,
-            count=len(picture.colours),
-            dtype=picture.dtype,
-            nodata=picture.nodata,
-            crs=CRS.from_wkt(picture.grid.crs) if picture.grid.crs else None,
-            transform=picture.grid.affine,
-            **PLAIN,
-        )
-        with dataset:
-            _describe(picture, dataset)
-            for window, pixels in pieces:
-                box = tuple(zip(window.start, window.stop, strict=True))
-                dataset.write(pixels, window=rasterio.windows.Window.from_slices(*box))
+    options = {
+        "mode": "w",
+        "driver": "GTiff",
+        "height": rows,
+        "width": columns,
+        "count": len(picture.colours),
+        "dtype": picture.dtype,
+        "nodata": picture.nodata,
+        "crs": CRS.from_wkt(picture.grid.crs) if picture.grid.crs else None,
+        "transform": picture.grid.affine,
+        **PLAIN,
+    }
+    checksums = []
+    with _opened(path, **options) as dataset:
+        _describe(picture, dataset)
+        for window, pixels in pieces:
+            dataset.write(pixels, window=_box(window))
+            checksums.append((window, zlib.crc32(pixels.tobytes())))
+    return checksums
 
 
 def _describe(picture: Picture, dataset: Any) -> None:
@@ -159,13 +165,51 @@ def _describe(picture: Picture, dataset: Any) -> None:
     dataset.update_tags(**{SIGNATURE: json.dumps(picture.signature, sort_keys=True)})
 
 
-def _check_whole(path: Path, picture: Picture) -> None:
-    """Read the last pixel, which a full disk would have cut off."""
-    rows, columns = picture.grid.shape
+def _add_overviews(path: Path, shape: tuple[int, int]) -> None:
+    """Halve the image until it fits into one block; invalid pixels don't count in the averages."""
+    factors, factor = [], 2
+    while -(-max(shape) * 2 // factor) > BLOCK:
+        factors.append(factor)
+        factor *= 2
+    with rasterio.Env(GDAL_TIFF_OVR_BLOCKSIZE=BLOCK), _opened(path, mode="r+") as dataset:
+        dataset.build_overviews(factors, Resampling.average)
+
+
+def _check_overviews(path: Path) -> None:
+    """Look for each block of the overviews; see ``_check_pixels``."""
+    length = path.stat().st_size
+    with _opened(path) as dataset:
+        levels = len(dataset.overviews(1))
+        for level in range(levels):
+            with _opened(path, overview_level=level) as reduced:
+                blocks = [f"{column}_{row}" for (row, column), _ in reduced.block_windows(1)]
+            for block in blocks:
+                start, size = (
+                    int(dataset.get_tag_item(f"BLOCK_{what}_{block}", "TIFF", bidx=1, ovr=level) or 0)
+                    for what in ("OFFSET", "SIZE")
+                )
+                if not 0 < start + size <= length:
+                    raise OSError(LOST)
+
+
+def _check_pixels(path: Path, checksums: Iterable[tuple[Window, int]]) -> None:
+    """Read all of it again: where the disk is full as GDAL closes a file, it leaves pixels out silently."""
+    with _opened(path) as dataset:
+        for window, checksum in checksums:
+            if zlib.crc32(dataset.read(window=_box(window))) != checksum:
+                raise OSError(LOST)
+
+
+@contextmanager
+def _opened(path: Path, **options: Any) -> Iterator[Any]:
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", NotGeoreferencedWarning)
-        with rasterio.open(path) as dataset:
-            dataset.read(window=rasterio.windows.Window(columns - 1, rows - 1, 1, 1))
+        warnings.simplefilter("ignore", NotGeoreferencedWarning)  # an image without a place is no mistake
+        with rasterio.open(path, **options) as dataset:
+            yield dataset
+
+
+def _box(window: Window) -> Any:
+    return rasterio.windows.Window.from_slices(*zip(window.start, window.stop, strict=True))
 
 
 def _place(grid: Grid, made: Path, path: Path, beside: bool) -> None:
