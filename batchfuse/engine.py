@@ -17,7 +17,7 @@ from batchfuse.fusion.device import resolved_device
 from batchfuse.machine import cores
 from batchfuse.plan import Job, Plan, make_plan
 from batchfuse.recipe import Profile, Recipe
-from batchfuse.report.progress import Progress, Silence, duration
+from batchfuse.report.progress import Progress, Silence, counted, duration
 from batchfuse.report.report import Outcome, Report, check_writable
 from batchfuse.scene_run import SceneRun
 from batchfuse.task import Compute
@@ -173,7 +173,12 @@ def _line(outcome: Outcome) -> str:
     if outcome.status == "failed":
         return f"failed: {outcome.reason}"
     if outcome.status == "kept":
-        return "complete before, kept"
+        return f"complete before, kept{_exported(outcome)}"
     if outcome.status == "interrupted":
         return f"interrupted after {outcome.fused} of {outcome.tiles} tiles: {outcome.reason}"
-    return f"complete, {outcome.fused} of {outcome.tiles} tiles fused in {duration(outcome.seconds)}"
+    took = duration(outcome.seconds)
+    return f"complete, {outcome.fused} of {outcome.tiles} tiles fused in {took}{_exported(outcome)}"
+
+
+def _exported(outcome: Outcome) -> str:
+    return f", {counted(len(outcome.exports), 'export')}" if outcome.exports else ""

@@ -153,12 +153,13 @@ class Plan:
         }
 
 
-def make_plan(recipe: Recipe, only: str | None = None) -> Plan:
+def make_plan(recipe: Recipe, only: str | None = None, found: Discovery | None = None) -> Plan:
     """The plan of a recipe: finds the files, opens their headers, lays out the tiles.
 
     Args:
         recipe: what is wanted.
         only: a glob of scene names; the others are left out.
+        found: the scenes with their files, where they are known without a look at the recipe's paths.
 
     Raises:
         RecipeError: no scene, ambiguous files, an unknown method, strategy or weights.
@@ -174,7 +175,7 @@ def make_plan(recipe: Recipe, only: str | None = None) -> Plan:
     for role, wanted in recipe.inputs.items():
         if wanted.crs is not None:
             checked_crs(wanted.crs, role)
-    found = _found(recipe)
+    found = found or _found(recipe)
     scenes = [scene for scene in found.scenes if only is None or fnmatch.fnmatchcase(scene.name, only)]
     if only is not None and not scenes:
         names = ", ".join(scene.name for scene in found.scenes[:5])

@@ -177,8 +177,6 @@ def _not_built(path: str, found: Schema, refused: Callable[[str, Any], str | Non
     """What of a key is still to come, found by trying."""
     tried = {_code(value): refused(path, value) for value in _probes(found)}
     missing = {value: works for value, works in tried.items() if works is not None}
-    if path.startswith("output.also[]"):
-        return " **Not built yet.**"
     if not missing:
         return ""
     if "enum" in found:
@@ -203,6 +201,9 @@ def _refused_by_recipe(path: str, value: Any) -> str | None:
     recipe: dict[str, Any] = {"inputs": {"one": {"path": "a.tif"}, "two": {"path": "b.tif"}}}
     section: dict[str, Any] = recipe
     *way, last = path.replace("<role>", "one").split(".")
+    if path.startswith("output.also[]"):
+        export = {"to": "cog", last: value}
+        return _works_now(lambda: Recipe(**recipe, output={"also": [export]}), path.replace("[]", "[0]"))
     for part in way:
         section = section.setdefault(part, {})
     section[last] = value

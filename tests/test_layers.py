@@ -49,6 +49,7 @@ ORDER = (
     ("task",),
     ("scene_run",),
     ("engine",),
+    ("one_scene",),
     ("terminal",),
     ("__main__", "__init__"),
 )
