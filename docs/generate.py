@@ -202,8 +202,8 @@ def _refused_by_recipe(path: str, value: Any) -> str | None:
     section: dict[str, Any] = recipe
     *way, last = path.replace("<role>", "one").split(".")
     if path.startswith("output.also[]"):
-        export = {"to": "cog", last: value}
-        return _works_now(lambda: Recipe(**recipe, output={"also": [export]}), path.replace("[]", "[0]"))
+        recipe["output"] = {"also": [{"to": "cog", last: value}]}
+        return _works_now(lambda: Recipe(**recipe), path.replace("[]", "[0]"))
     for part in way:
         section = section.setdefault(part, {})
     section[last] = value
@@ -248,7 +248,8 @@ def _command(name: str) -> str:
 
 def _option(option: click.Option, context: click.Context) -> str:
     names, meaning = option.get_help_record(context) or ("", "")
-    return f"| `{' '.join(names.split())}` | ".replace("NAME|FILE", r"NAME\|FILE") + f"{_escaped(meaning)} |"
+    shown = " ".join(names.split()).replace("|", r"\|")
+    return f"| `{shown}` | {_escaped(meaning)} |"
 
 
 def _commands(_: str) -> str:

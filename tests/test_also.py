@@ -55,6 +55,34 @@ def test_exports_lie_beside_the_store_and_are_in_the_report(folder: Path) -> Non
         assert (np.asarray(image) == np.trunc((wide - wide.min()) / np.ptp(wide) * 255)).all()
 
 
+@pytest.mark.parametrize(
+    ("dtype", "units", "step"),
+    [
+        ("float16", "reference", 0.5),
+        ("uint16", "reference", 0.01),
+        ("int16", "reference", 0.01),
+        ("uint8", "unit", 1 / 255),
+        ("uint16", "unit", 1 / 65535),
+        ("float32", "unit", 1e-6),
+    ],
+)
+def test_every_type_of_store_comes_out_as_the_same_physical_values(
+    folder: Path, dtype: str, units: str, step: float
+) -> None:
+    numbers = np.rint(photo((60, 70), 2)[0] * 9000 + 3000).astype(np.uint16)
+    write_raster(folder / "a_optical.tif", numbers, scale=0.01, offset=200.0)
+    run(folder, ["cog"], output={"units": units})
+    with rasterio.open(folder / "fused/a.tif") as dataset:
+        exact = dataset.read(1)
+    run(folder, ["cog"], output={"units": units, "dtype": dtype}, overwrite=True)
+    with rasterio.open(folder / "fused/a.tif") as dataset:
+        physical = dataset.read(1) * dataset.scales[0] + dataset.offsets[0]
+    whole = units == "unit" and dtype.startswith("u")  # an integer can't hold what lies above 1
+    wanted = np.clip(exact, step if whole else None, 1 if whole else None)
+    assert np.abs(physical - wanted).max() <= step / 2 * (1 + 1e-3) + 2e-5
+    assert np.ptp(exact) > 100 * step or dtype == "float16"
+
+
 def test_what_is_there_is_kept_and_what_is_missing_is_made(folder: Path) -> None:
     run(folder, BOTH)
     before = stamps(folder)

@@ -114,6 +114,13 @@ def test_a_cog_lies_where_the_store_lies(tmp_path: Path, affine: Affine, crs: st
         assert dataset.crs == (CRS.from_wkt(crs) if crs else None)
 
 
+def test_a_cog_is_the_same_however_many_threads_compress_it(tmp_path: Path) -> None:
+    store = write_store(tmp_path / "a.zarr", scenery("float32", 3, (900, 1300)))
+    for threads in (1, 4):
+        export(store, Export(to="cog"), tmp_path / f"{threads}.tif", threads=threads)
+    assert (tmp_path / "1.tif").read_bytes() == (tmp_path / "4.tif").read_bytes()
+
+
 def test_what_geotiff_cannot_hold_is_said(tmp_path: Path) -> None:
     made = exported(write_store(tmp_path / "a.zarr", scenery("float16")), "cog")
     assert made.dtype == "float32"
