@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import threading
 import time
 import uuid
@@ -103,7 +104,11 @@ def _prepare(folder: Path) -> None:
 def _sweep(folder: Path) -> None:
     """Removes what a killed run left half-written beside the stores: pictures, reports, exports."""
     for left in folder.glob("*.partial"):
-        if left.is_file() and not left.name.startswith(NAME):  # somebody asks for the lease at this moment
+        if left.name.startswith(NAME):  # somebody asks for the lease at this moment
+            continue
+        if left.is_dir():
+            shutil.rmtree(left, ignore_errors=True)
+        else:
             left.unlink(missing_ok=True)
 
 
@@ -252,7 +257,12 @@ def _line(outcome: Outcome) -> str:
     if outcome.status == "failed":
         return f"failed: {outcome.reason}"
     if outcome.status == "kept":
-        return "complete before, kept"
+        return f"complete before, kept{_exported(outcome)}"
     if outcome.status == "interrupted":
         return f"interrupted after {outcome.fused} of {outcome.tiles} tiles: {outcome.reason}"
-    return f"complete, {outcome.fused} of {outcome.tiles} tiles fused in {duration(outcome.seconds)}"
+    took = duration(outcome.seconds)
+    return f"complete, {outcome.fused} of {outcome.tiles} tiles fused in {took}{_exported(outcome)}"
+
+
+def _exported(outcome: Outcome) -> str:
+    return f", {counted(len(outcome.exports), 'export')}" if outcome.exports else ""

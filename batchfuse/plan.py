@@ -20,7 +20,7 @@ from batchfuse.imagery.discovery import Discovery, FoundScene, Unmatched, discov
 from batchfuse.imagery.geotiff import checked_crs, open_source
 from batchfuse.imagery.reference import reference_grid, reference_of
 from batchfuse.imagery.scene import Scene, Source
-from batchfuse.recipe import Recipe
+from batchfuse.recipe import Export, Recipe
 
 __all__ = ["Failure", "Job", "Plan", "Ranges", "make_plan"]
 
@@ -80,6 +80,8 @@ class Job:
     """How the sources' grids differ from the reference grid, for people."""
     warnings: tuple[str, ...]
     """What a person should look at."""
+    exports: tuple[Export, ...] = ()
+    """Files that are made from the store when it is complete."""
 
     @property
     def reference(self) -> Source:
@@ -153,12 +155,13 @@ class Plan:
         }
 
 
-def make_plan(recipe: Recipe, only: str | None = None) -> Plan:
+def make_plan(recipe: Recipe, only: str | None = None, found: Discovery | None = None) -> Plan:
     """The plan of a recipe: finds the files, opens their headers, lays out the tiles.
 
     Args:
         recipe: what is wanted.
         only: a glob of scene names; the others are left out.
+        found: the scenes with their files, where they are known without a look at the recipe's paths.
 
     Raises:
         RecipeError: no scene, ambiguous files, an unknown method, strategy or weights.
@@ -174,7 +177,7 @@ def make_plan(recipe: Recipe, only: str | None = None) -> Plan:
     for role, wanted in recipe.inputs.items():
         if wanted.crs is not None:
             checked_crs(wanted.crs, role)
-    found = _found(recipe)
+    found = found or _found(recipe)
     scenes = [scene for scene in found.scenes if only is None or fnmatch.fnmatchcase(scene.name, only)]
     if only is not None and not scenes:
         names = ", ".join(scene.name for scene in found.scenes[:5])
@@ -186,9 +189,24 @@ def make_plan(recipe: Recipe, only: str | None = None) -> Plan:
             jobs.append(_job(recipe, scene, chosen.fuser, strategy, weights, checksum))
         except SceneError as error:
             failures.append(Failure(scene.name, str(error)))
+    _refuse_exports_over_sources(jobs)
     told = {failure.scene for failure in failures}
     left = tuple(file for file in found.unmatched if file.scene not in told)
     return Plan(recipe, tuple(jobs), tuple(failures), left)
+
+
+def _refuse_exports_over_sources(jobs: Sequence[Job]) -> None:
+    """An export is named after its scene, as a source beside the stores may be."""
+    sources = {
+        file.path.resolve() for job in jobs if job.exports for s in job.scene.sources for file in s.files
+    }
+    for job in jobs:
+        for wanted in job.exports:
+            path = wanted.beside(job.store)
+            if path.resolve() in sources:
+                raise RecipeError(
+                    f"`output.also` would write over the source {path}: give another `output.path`"
+                )
 
 
 def _incomplete(recipe: Recipe, found: Discovery, only: str | None) -> list[Failure]:
@@ -256,6 +274,7 @@ def _job(
         record=_record(recipe, scene, strategy, weights, checksum),
         differences=differences,
         warnings=tuple(filter(None, [turned, *(a.accuracy for a in alignments)])),
+        exports=recipe.output.also,
     )
 
 

@@ -8,13 +8,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, ValidationInfo, field_validator
+from pydantic import AfterValidator, BeforeValidator, Field, ValidationError, ValidationInfo, field_validator
 from pydantic.json_schema import SkipJsonSchema
 
 from batchfuse.errors import RecipeError
 from batchfuse.profile import Profile, profile_schema
-from batchfuse.recipe_file import read_document, shown
-from batchfuse.recipe_mistakes import nearest, unknown_key, wrong
+from batchfuse.recipe_file import Document, read_document, shown
+from batchfuse.recipe_mistakes import mistakes, nearest, unknown_key, wrong
 from batchfuse.recipe_values import (
     Bands,
     Crs,
@@ -54,6 +54,12 @@ def _as_source(value: Any) -> Any:
 
 def _as_export(value: Any) -> Any:
     return {"to": value} if isinstance(value, str) else value
+
+
+def _no_volume(to: str) -> str:
+    if to == "nifti":
+        raise wrong('"nifti" comes with volumes, which are not built yet; what works now: cog, png')
+    return to
 
 
 class SourceSettings(Settings):
@@ -143,12 +149,32 @@ class Tiles(Settings):
 class Export(Settings):
     """A file made from a store when it is complete."""
 
-    to: Literal["cog", "nifti", "png"]
-    """The format."""
+    to: Annotated[Literal["cog", "nifti", "png"], AfterValidator(_no_volume)]
+    """The format: cog, a cloud optimised GeoTIFF; png, a picture; nifti, for volumes."""
     dtype: Literal["float32", "float16", "uint8", "uint16", "int16"] | None = None
-    """The type of its values. Default: the store's."""
+    """The type of its values. Default: the store's; of a PNG, and of what is stretched, uint8."""
     stretch: Literal["none", "minmax", "percentiles"] = "none"
-    """How values are stretched to the type's range."""
+    """none: values stay what they are, rounded and cut where the type wants it; minmax, percentiles: the
+    minimum and maximum of the whole image, or its percentiles 2 and 98, become the ends of the type."""
+
+    @field_validator("dtype")
+    @classmethod
+    def _png_holds_it(cls, dtype: str | None, info: ValidationInfo) -> str | None:
+        if info.data.get("to") == "png" and dtype not in (None, "uint8", "uint16"):
+            raise wrong(f"found {shown(dtype)}; a PNG holds uint8 or uint16")
+        return dtype
+
+    @classmethod
+    def of(cls, to: str, dtype: str | None = None, stretch: str = "none") -> Export:
+        """The export of these settings; a RecipeError in a line for each that is wrong."""
+        try:
+            return cls.model_validate({"to": to, "dtype": dtype, "stretch": stretch})
+        except ValidationError as error:
+            raise RecipeError(mistakes(error, cls, Document("export", {}))) from None
+
+    def beside(self, store: Path) -> Path:
+        """Where the export of a store goes, if nobody says otherwise: its name with another ending."""
+        return store.with_name(store.name.removesuffix(".zarr") + {"cog": ".tif", "png": ".png"}[self.to])
 
 
 class Output(Settings):
@@ -168,10 +194,19 @@ class Output(Settings):
     """Whether reduced levels are stored. auto: volumes yes, rasters no."""
     also: Annotated[
         tuple[Annotated[Export, BeforeValidator(_as_export, json_schema_input_type=str | Export)], ...],
-        not_built([], (), None, now="[]"),
         BeforeValidator(lambda value: value or ()),
     ] = ()
-    """What is exported beside a complete store: cog, nifti, png."""
+    """What is exported beside a complete store, as fused/<scene>.tif and fused/<scene>.png: cog, png, or a
+    mapping."""
+
+    @field_validator("also")
+    @classmethod
+    def _one_a_format(cls, also: tuple[Export, ...]) -> tuple[Export, ...]:
+        formats = [export.to for export in also]
+        for index, name in enumerate(formats):
+            if name in formats[:index]:
+                raise wrong(f"{name} is there twice, and both would have one name: keep one", below=(index,))
+        return also
 
 
 Source = Annotated[

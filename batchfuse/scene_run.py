@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 from batchfuse.changes import changes
 from batchfuse.cluster import Cluster, Stopped
 from batchfuse.errors import SceneError, StoreError
+from batchfuse.exports import export_again
 from batchfuse.fusion.extremes import Extremes
 from batchfuse.fusion.precision import resolved_precision
 from batchfuse.imagery.aligned import measured_scaling
@@ -44,6 +45,7 @@ class SceneRun:
     told: int = 0
     bytes: int = 0
     notes: list[str] = field(default_factory=list)
+    exports: list[str] = field(default_factory=list)
 
     def run(self) -> Outcome:
         """Continues the scene's store, or begins it."""
@@ -56,6 +58,7 @@ class SceneRun:
         self._fuse(work, store)
         store.seal()
         self._quicklook(work)
+        self._export()
         return self.outcome("kept" if kept else "complete")
 
     def outcome(self, status: str, reason: str | None = None) -> Outcome:
@@ -76,6 +79,7 @@ class SceneRun:
             },
             differences=job.differences,
             warnings=(*job.warnings, *found, *self.notes),
+            exports=tuple(self.exports),
         )
 
     def _continued(self) -> Store | None:
@@ -181,6 +185,20 @@ class SceneRun:
             return
         if mosaic.is_empty():
             self.notes.append("the fused image has no valid pixel: the sources' valid parts don't meet")
+
+    def _export(self) -> None:
+        """Makes what the recipe wants beside the store, each as one task; what is there alike is kept."""
+        items = [(self.job.store, wanted, self.fused > 0) for wanted in self.job.exports]
+        if not items:
+            return
+        self.progress.phase(self.job.scene.name, "export", 0, len(items))
+        try:
+            for exported in self._mapped("export", export_again, items):
+                self.exports.append(str(exported.path))
+                self.notes += [f"{exported.path.name}: {line}" for line in exported.warnings]
+        except SceneError as error:
+            raise SceneError(f"the fused image is complete, but an export failed: {error}") from error
+        self.exports.sort()
 
     def _mapped(
         self, phase: str, function: Callable[..., T], items: Sequence[tuple[Any, ...]]

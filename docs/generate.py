@@ -173,8 +173,6 @@ def _not_built(path: str, found: Schema, refused: Callable[[str, Any], str | Non
     """What of a key is still to come, found by trying."""
     tried = {_code(value): refused(path, value) for value in _probes(found)}
     missing = {value: works for value, works in tried.items() if works is not None}
-    if path.startswith("output.also[]"):
-        return " **Not built yet.**"
     if not missing:
         return ""
     if "enum" in found:
@@ -199,6 +197,9 @@ def _refused_by_recipe(path: str, value: Any) -> str | None:
     recipe: dict[str, Any] = {"inputs": {"one": {"path": "a.tif"}, "two": {"path": "b.tif"}}}
     section: dict[str, Any] = recipe
     *way, last = path.replace("<role>", "one").split(".")
+    if path.startswith("output.also[]"):
+        recipe["output"] = {"also": [{"to": "cog", last: value}]}
+        return _works_now(lambda: Recipe(**recipe), path.replace("[]", "[0]"))
     for part in way:
         section = section.setdefault(part, {})
     section[last] = value
@@ -243,7 +244,8 @@ def _command(name: str) -> str:
 
 def _option(option: click.Option, context: click.Context) -> str:
     names, meaning = option.get_help_record(context) or ("", "")
-    return f"| `{' '.join(names.split())}` | ".replace("NAME|FILE", r"NAME\|FILE") + f"{_escaped(meaning)} |"
+    shown = " ".join(names.split()).replace("|", r"\|")
+    return f"| `{shown}` | {_escaped(meaning)} |"
 
 
 def _commands(_: str) -> str:

@@ -18,7 +18,7 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 DOORS = {
     "torch": ("fusion/", "training/"),
     "safetensors": ("fusion/",),
-    "rasterio": ("imagery/",),
+    "rasterio": ("imagery/", "storage/export.py"),
     "numba": ("imagery/",),
     "zarr": ("storage/",),
     "numcodecs": ("storage/",),
@@ -46,10 +46,11 @@ ORDER = (
     ("recipe_file", "recipe_mistakes", "recipe_values", "profile", "recipe"),
     ("plan",),
     ("place",),
-    ("changes", "cluster", "encoding", "status", "workers"),
+    ("changes", "cluster", "encoding", "exports", "status", "workers"),
     ("task",),
     ("scene_run",),
     ("engine",),
+    ("one_scene",),
     ("terminal",),
     ("__main__", "__init__"),
 )

@@ -242,8 +242,6 @@ def test_a_wrong_value_is_one_line_with_its_place_and_the_remedy(
         ("output.zarr_format", "3", "auto, 2"),
         ("output.shard", "256", "null"),
         ("output.pyramid", "true", "auto, false"),
-        ("output.also", "[cog]", "[]"),
-        ("output.also", "[{to: png, stretch: minmax}]", "[]"),
     ],
 )
 def test_what_is_still_to_come_says_what_works_now(tmp_path: Path, key: str, value: str, now: str) -> None:

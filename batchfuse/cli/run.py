@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from batchfuse.report.progress import Progress
     from batchfuse.report.report import Report
 
-__all__ = ["run"]
+__all__ = ["progress_of", "run"]
 
 
 @click.command()
@@ -62,7 +62,7 @@ def run(
 
     if not quiet:
         print_unmatched(plan, verbose)
-    with _progress(quiet, verbose) as progress:
+    with progress_of(quiet, verbose) as progress:
         made = run_plan(plan, chosen, overwrite=overwrite, progress=progress)
     if report:
         made.write(report)
@@ -91,7 +91,7 @@ def _print_outcome(report: Report, plan: Plan, quiet: bool) -> None:
 
 
 @contextmanager
-def _progress(quiet: bool, verbose: bool) -> Iterator[Progress]:
+def progress_of(quiet: bool, verbose: bool) -> Iterator[Progress]:
     """A bar on a terminal, plain lines in a log."""
     from batchfuse.report.progress import Lines, Silence
 

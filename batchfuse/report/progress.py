@@ -17,7 +17,7 @@ class Progress(Protocol):
         """A run of this size begins."""
 
     def phase(self, scene: str, phase: str, done: int, total: int) -> None:
-        """A scene is that far in a phase before or after its tiles: statistics, survey, quicklook."""
+        """A scene is that far in a phase before or after its tiles: statistics, survey, quicklook, export."""
 
     def tile(self, scene: str, pixels: int) -> None:
         """A tile was fused and written."""

@@ -47,6 +47,8 @@ class Outcome:
     """How the sources' grids differ from the reference grid."""
     warnings: Sequence[str] = ()
     """What a person should look at."""
+    exports: Sequence[str] = ()
+    """Files made from the store, now or before."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,1 +1,1 @@
-"""Bytes out: the stores of fused images. The only door to Zarr."""
+"""Bytes out: the stores of fused images, and files exported from them. The only door to Zarr."""

@@ -1,0 +1,94 @@
+"""``batchfuse export``."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from batchfuse.cli.options import VERBOSE, told
+from batchfuse.errors import RecipeError, SceneError
+
+if TYPE_CHECKING:
+    from batchfuse.exports import Exported
+
+__all__ = ["DTYPE", "STRETCH", "export", "print_export"]
+
+DTYPE = click.option(
+    "--dtype",
+    metavar="TYPE",
+    help="float32, float16, uint8, uint16 or int16. Default: the store's; of a PNG, and of what is "
+    "stretched, uint8.",
+)
+STRETCH = click.option(
+    "--stretch",
+    metavar="NAME",
+    help="none, minmax or percentiles (2 and 98), of the whole image, to the ends of the type.",
+)
+
+
+@click.command()
+@click.argument("paths", metavar="PATH...", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option("--to", required=True, metavar="FORMAT", help="cog (GeoTIFF), png, or nifti.")
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path),
+    help="The file, or a folder for it. Default: beside the store.",
+)
+@DTYPE
+@STRETCH
+@click.option("--overwrite", is_flag=True, help="Replace a file that is there.")
+@VERBOSE
+@told
+def export(
+    paths: tuple[Path, ...],
+    to: str,
+    output: Path | None,
+    dtype: str | None,
+    stretch: str | None,
+    overwrite: bool,
+    verbose: bool,  # noqa: ARG001  (see ``told``)
+) -> None:
+    """Write complete stores as files for other programs: cloud optimised GeoTIFFs, or PNGs.
+
+    PATH is a store, or a folder with stores. The paper's protocol is
+    `--to png --dtype uint8 --stretch minmax`.
+    """
+    from batchfuse.exports import export as exported
+    from batchfuse.machine import cores
+    from batchfuse.recipe import Export
+    from batchfuse.storage.store import Store
+
+    wanted = Export.of(to, dtype, stretch or "none")
+    chosen = [store for path in paths for store in _stores(path)]
+    if output and len(chosen) > 1 and output.exists() and not output.is_dir():
+        raise RecipeError(f"--output {output} is a file, and there are {len(chosen)} stores: name a folder")
+    folder = output if output and (len(chosen) > 1 or output.is_dir()) else None
+    failed = False
+    for store in chosen:
+        place = wanted.beside(folder / store.name if folder else store)
+        place = output if output and not folder else place
+        try:
+            print_export(exported(Store.open(store), wanted, place, overwrite=overwrite, threads=cores()))
+        except SceneError as error:
+            click.echo(f"batchfuse: {error}", err=True)
+            failed = True
+    sys.exit(int(failed))
+
+
+def print_export(made: Exported) -> None:
+    """A line for the file, and one for each doubt."""
+    for line in made.warnings:
+        click.echo(f"warning: {made.path.name}: {line}", err=True)
+    click.echo(f"{made.path}: {made.dtype}, {made.path.stat().st_size / 1e6:.1f} MB")
+
+
+def _stores(path: Path) -> list[Path]:
+    """The store at this path, or those within the folder."""
+    from batchfuse.storage.store import is_store
+
+    inside = sorted(p for p in path.iterdir() if is_store(p)) if path.is_dir() and not is_store(path) else []
+    return inside or [path]

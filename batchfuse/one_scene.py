@@ -1,0 +1,204 @@
+"""One scene without a recipe: some files in, one fused file or store out."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import uuid
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from batchfuse.engine import run_plan
+from batchfuse.errors import RecipeError, SceneError, StoreError
+from batchfuse.exports import Exported, export
+from batchfuse.imagery.discovery import Discovery, FoundScene
+from batchfuse.machine import cores
+from batchfuse.plan import Plan, make_plan
+from batchfuse.recipe import Export, Profile, Recipe
+from batchfuse.report.progress import Progress
+from batchfuse.report.report import Outcome
+from batchfuse.storage.store import Store, is_store, remove_store
+
+__all__ = ["Wish", "fuse_files", "roles_of"]
+
+FORMATS = {".zarr": "zarr", ".tif": "cog", ".tiff": "cog", ".png": "png"}
+"""What the ending of the output asks for."""
+
+
+@dataclass(frozen=True)
+class Wish:
+    """What the fused image is to be; None means the default."""
+
+    strategy: str | None = None
+    """Name of the fusion strategy."""
+    reference: str | None = None
+    """The source whose grid, units and colours it has: its number, counted from 1, or its role."""
+    weights: str | None = None
+    """A shipped name or a file."""
+    dtype: str | None = None
+    """Type of its values."""
+    stretch: str | None = None
+    """How values are stretched to the type, in files other than stores. Default: not at all, but in a PNG
+    of anything but 8 bits by percentiles."""
+
+
+def fuse_files(
+    sources: Sequence[Path],
+    out: Path,
+    wish: Wish,
+    profile: Profile | None = None,
+    *,
+    overwrite: bool = False,
+    progress: Progress | None = None,
+) -> tuple[Outcome, Exported | None]:
+    """Fuses files into ``out``, which appears when it is complete; as ``run`` does with a recipe.
+
+    Args:
+        sources: two or more images.
+        out: a .zarr store, a .tif (cloud optimised GeoTIFF) or a .png.
+        wish: strategy, reference, weights, type and stretch.
+        profile: where it runs.
+        overwrite: whether what is at ``out`` is replaced.
+        progress: told of each step.
+
+    Returns:
+        what became of the scene, and the export unless ``out`` is a store. An interrupted run leaves nothing.
+
+    Raises:
+        RecipeError: the call is wrong.
+        SceneError: the files can't be fused, or ``out`` is taken or can't be written.
+    """
+    kind = _kind(sources, out, wish)
+    _check_free(sources, out, overwrite)
+    recipe = _recipe(sources, out, wish, kind)
+    files = {role: (path,) for role, path in zip(recipe.inputs, sources, strict=True)}
+    plan = make_plan(recipe, found=Discovery((FoundScene(out.stem, files),), ()))
+    for failure in plan.failures:
+        raise SceneError(failure.reason)
+    wanted = None if kind == "zarr" else Export.of(kind, wish.dtype, _stretch(wish, kind, plan))
+    with _folder_beside(out) as folder:
+        report = run_plan(_moved(plan, folder), profile, progress=progress)
+        (outcome,) = report.outcomes
+        if outcome.status == "failed":
+            raise SceneError(outcome.reason)
+        if outcome.status != "complete":
+            return outcome, None
+        made = _delivered(folder / "fused.zarr", wanted, out, overwrite)
+        return replace(outcome, store=None if made else str(out)), made
+
+
+def roles_of(paths: Sequence[Path]) -> list[str]:
+    """Name the sources: by their files' names where those can be roles and differ, else by number."""
+    names = [path.stem for path in paths]
+    usable = all(re.fullmatch(r"[A-Za-z][A-Za-z0-9_-]{0,63}", name) and name != "scene" for name in names)
+    if usable and len(set(names)) == len(names):
+        return names
+    return [f"source{number}" for number in range(1, len(names) + 1)]
+
+
+def _kind(sources: Sequence[Path], out: Path, wish: Wish) -> str:
+    """The format that is asked for; refuses what is none."""
+    if len(sources) < 2:
+        raise RecipeError(f"fuse takes two or more images of one scene, not {len(sources)}")
+    for path in (*sources, out):
+        if re.search(r"\.nii(\.gz)?$", path.name, re.IGNORECASE):
+            raise RecipeError(f"{path}: volumes are not built yet; what works now: rasters")
+    kind = FORMATS.get(out.suffix.lower())
+    if kind is None:
+        raise RecipeError(f"--output {out}: its ending names no format: .zarr, .tif and .png do")
+    if kind == "zarr" and wish.stretch not in (None, "none"):
+        raise RecipeError(
+            f"--stretch {wish.stretch}: a store is never stretched; name a .tif or .png as output"
+        )
+    return kind
+
+
+def _check_free(sources: Sequence[Path], out: Path, overwrite: bool) -> None:
+    """Refuse what lies at ``out`` before anything is computed."""
+    places = [path.resolve() for path in sources]
+    if len(set(places)) < len(places):
+        twice = next(path for path, place in zip(sources, places, strict=True) if places.count(place) > 1)
+        raise RecipeError(f"{twice} is named twice: fuse two or more different images")
+    if out.resolve() in places:
+        raise RecipeError(f"--output {out} is one of the sources: name another file")
+    if not os.path.lexists(out):
+        return
+    if not overwrite:
+        raise StoreError(f"{out} is there already: name another file, or --overwrite to replace it")
+    if out.is_dir() and not is_store(out):
+        raise StoreError(f"{out} is a folder and not a store of batchfuse: it is left alone")
+
+
+def _recipe(sources: Sequence[Path], out: Path, wish: Wish, kind: str) -> Recipe:
+    """The recipe that says the same; paths stay as they were written: equal calls make equal stores."""
+    roles = roles_of(sources)
+    # a picture, and what is stretched, is rounded once, from the exact values
+    rounded = kind == "zarr" or (kind == "cog" and wish.stretch in (None, "none"))
+    settings: dict[str, Any] = {
+        "inputs": {
+            role: str(path).replace("{", "{{").replace("}", "}}")
+            for role, path in zip(roles, sources, strict=True)
+        },
+        "reference": _reference(wish.reference, roles),
+        "fusion": {
+            key: value for key, value in (("strategy", wish.strategy), ("weights", wish.weights)) if value
+        },
+        "output": {"path": str(out.parent), **({"dtype": wish.dtype} if rounded and wish.dtype else {})},
+    }
+    return Recipe(**settings)
+
+
+def _reference(wanted: str | None, roles: Sequence[str]) -> str | None:
+    if wanted is None or wanted in roles:
+        return wanted
+    if wanted.isdecimal() and 1 <= int(wanted) <= len(roles):
+        return roles[int(wanted) - 1]
+    raise RecipeError(
+        f"--reference {wanted}: give a source's number from 1 to {len(roles)}, or one of {', '.join(roles)}"
+    )
+
+
+def _stretch(wish: Wish, kind: str, plan: Plan) -> str:
+    if wish.stretch is not None:
+        return wish.stretch
+    return "percentiles" if kind == "png" and plan.jobs[0].reference.dtype != "uint8" else "none"
+
+
+def _moved(plan: Plan, folder: Path) -> Plan:
+    """The same plan with everything it writes in ``folder``; what the store remembers stays as it is."""
+    output = plan.recipe.output.model_copy(update={"path": str(folder.resolve())})
+    return replace(
+        plan,
+        recipe=plan.recipe.model_copy(update={"output": output}),
+        jobs=tuple(replace(job, store=folder / "fused.zarr") for job in plan.jobs),
+    )
+
+
+def _delivered(store: Path, wanted: Export | None, out: Path, overwrite: bool) -> Exported | None:
+    if wanted is not None:
+        return export(Store.open(store), wanted, out, overwrite=overwrite, threads=cores())
+    if overwrite:
+        remove_store(out)
+    try:
+        store.replace(out)
+    except OSError as error:
+        raise StoreError(f"{out} can't be written: {error.strerror}") from None
+    return None
+
+
+@contextmanager
+def _folder_beside(out: Path) -> Iterator[Path]:
+    """A folder on the disk of ``out`` that is gone afterwards, whatever happens."""
+    folder = out.with_name(f".{out.name}.{uuid.uuid4().hex}.partial")
+    try:
+        folder.mkdir(parents=True)
+    except OSError as error:
+        raise StoreError(f"{out} can't be written: {error.strerror or error}") from error
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)

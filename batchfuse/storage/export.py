@@ -1,0 +1,233 @@
+"""An image written as one file, window by window: a cloud optimised GeoTIFF, or a PNG (GDAL)."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import uuid
+import warnings
+import zlib
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import rasterio
+import rasterio.shutil
+import rasterio.windows
+from affine import Affine
+from numpy.typing import NDArray
+from rasterio.crs import CRS
+from rasterio.enums import ColorInterp, Resampling
+from rasterio.errors import CRSError, NotGeoreferencedWarning, RasterioError
+
+from batchfuse.errors import StoreError
+from batchfuse.geometry.grid import Grid
+from batchfuse.geometry.window import Window
+
+__all__ = ["Picture", "signature_of", "write_cog", "write_png"]
+
+Pieces = Iterable[tuple[Window, NDArray[Any]]]
+"""Windows that cover the image, each once, with their pixels (band, y, x)."""
+
+SIGNATURE = "BATCHFUSE"
+"""The metadata item that says what a file was made of: it tells our files from a user's."""
+BLOCK = 512
+# deflate is what every reader has; what the others save is in docs/decisions/exports.md
+COG = {
+    "compress": "deflate",
+    "predictor": "yes",
+    "blocksize": BLOCK,
+    "bigtiff": "if_safer",
+}
+PLAIN = {"tiled": True, "blockxsize": BLOCK, "blockysize": BLOCK, "bigtiff": "if_safer"}
+LOST = "some of its pixels did not arrive, the disk is full or damaged"
+COLOURS = (ColorInterp.red, ColorInterp.green, ColorInterp.blue)
+
+
+@dataclass(frozen=True)
+class Picture:
+    """What a file holds, but for its pixels."""
+
+    grid: Grid
+    """Where the pixels lie; axis-aligned."""
+    bands: tuple[str, ...]
+    """Name of each band but alpha: one, or red, green and blue."""
+    dtype: str
+    """Type of the pixels."""
+    nodata: float | None = None
+    """The value of invalid pixels."""
+    alpha: bool = False
+    """Whether one more band says where the pixels are valid."""
+    scale: float | None = None
+    """Physical value = pixel · scale + offset."""
+    offset: float | None = None
+    """See ``scale``."""
+    units: str | None = None
+    """Unit of the physical values."""
+    signature: Mapping[str, Any] = field(default_factory=dict)
+    """What the file is made of, as JSON can hold it; ``signature_of`` gives it back."""
+
+    @property
+    def colours(self) -> tuple[ColorInterp, ...]:
+        """What each band is to a viewer."""
+        plain = COLOURS if len(self.bands) == 3 else (ColorInterp.gray,) * len(self.bands)
+        return (*plain, ColorInterp.alpha) if self.alpha else plain
+
+
+def write_cog(picture: Picture, pieces: Pieces, path: Path, threads: int = 1) -> None:
+    """Write a GeoTIFF, cloud optimised, with overviews; what was at ``path`` is replaced once it is whole.
+
+    Raises StoreError where the file system refuses, or the CRS can't be read.
+    """
+    _write(picture, pieces, path, {**COG, "driver": "COG", "num_threads": threads})
+
+
+def write_png(picture: Picture, pieces: Pieces, path: Path) -> None:
+    """Write a PNG of uint8 or uint16, with a world file beside it where the grid has a place.
+
+    See ``write_cog``. A PNG has room for no CRS.
+    """
+    _write(picture, pieces, path, {"driver": "PNG", "write_metadata_as_text": "yes"})
+
+
+def signature_of(path: Path) -> dict[str, Any] | None:
+    """What the file at ``path`` was made of, or None where it is no file of ours."""
+    try:
+        with rasterio.Env(), _opened(path) as dataset:
+            found = json.loads(dataset.tags().get(SIGNATURE, "null"))
+    except (RasterioError, OSError, ValueError):
+        return None
+    return found if isinstance(found, dict) else None
+
+
+def _write(picture: Picture, pieces: Pieces, path: Path, options: Mapping[str, Any]) -> None:
+    # everything temporary, GDAL's own overviews too, is in one folder that goes in any case
+    folder = path.with_name(f".{path.name}.{uuid.uuid4().hex}.partial")
+    # no .aux.xml: what a file can't hold itself is not kept beside it
+    quiet = rasterio.Env(GDAL_PAM_ENABLED="NO", GDAL_NUM_THREADS=1, GDAL_CACHEMAX=256)
+    try:
+        folder.mkdir(parents=True)
+        with quiet:
+            plain, made = folder / "plain.tif", folder / "made"
+            checksums = _write_plain(picture, pieces, plain)
+            if options["driver"] == "COG":
+                _add_overviews(plain, picture.grid.shape)
+            rasterio.shutil.copy(plain, made, **options)
+            _check_pixels(made, checksums)
+            if options["driver"] == "COG":
+                _check_overviews(plain)
+                _check_overviews(made)
+        _place(picture.grid, made, path, beside=options["driver"] == "PNG")
+    except CRSError as error:
+        raise StoreError(f"{path} can't be written: GDAL can't read the CRS ({_said(error)})") from None
+    except (RasterioError, OSError) as error:
+        raise StoreError(f"{path} can't be written: {_said(error)}") from None
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _write_plain(picture: Picture, pieces: Pieces, path: Path) -> list[tuple[Window, int]]:
+    """Write a plain GeoTIFF, which GDAL's drivers read in whatever order they need; give its checksums."""
+    rows, columns = picture.grid.shape
+    options = {
+        "mode": "w",
+        "driver": "GTiff",
+        "height": rows,
+        "width": columns,
+        "count": len(picture.colours),
+        "dtype": picture.dtype,
+        "nodata": picture.nodata,
+        "crs": CRS.from_wkt(picture.grid.crs) if picture.grid.crs else None,
+        "transform": picture.grid.affine,
+        **PLAIN,
+    }
+    checksums = []
+    with _opened(path, **options) as dataset:
+        _describe(picture, dataset)
+        for window, pixels in pieces:
+            dataset.write(pixels, window=_box(window))
+            checksums.append((window, zlib.crc32(pixels.tobytes())))
+    return checksums
+
+
+def _describe(picture: Picture, dataset: Any) -> None:
+    dataset.colorinterp = picture.colours
+    dataset.descriptions = (*picture.bands, "alpha") if picture.alpha else picture.bands
+    every = len(picture.colours)
+    if picture.scale is not None:
+        dataset.scales = (picture.scale,) * every
+    if picture.offset is not None:
+        dataset.offsets = (picture.offset,) * every
+    if picture.units is not None:
+        dataset.units = (picture.units,) * every
+    dataset.update_tags(**{SIGNATURE: json.dumps(picture.signature, sort_keys=True)})
+
+
+def _add_overviews(path: Path, shape: tuple[int, int]) -> None:
+    """Halve the image until it fits into one block; invalid pixels don't count in the averages."""
+    factors, factor = [], 2
+    while -(-max(shape) * 2 // factor) > BLOCK:
+        factors.append(factor)
+        factor *= 2
+    with rasterio.Env(GDAL_TIFF_OVR_BLOCKSIZE=BLOCK), _opened(path, mode="r+") as dataset:
+        dataset.build_overviews(factors, Resampling.average)
+
+
+def _check_overviews(path: Path) -> None:
+    """Look for each block of the overviews; see ``_check_pixels``."""
+    length = path.stat().st_size
+    with _opened(path) as dataset:
+        levels = len(dataset.overviews(1))
+        for level in range(levels):
+            with _opened(path, overview_level=level) as reduced:
+                blocks = [f"{column}_{row}" for (row, column), _ in reduced.block_windows(1)]
+            for block in blocks:
+                start, size = (
+                    int(dataset.get_tag_item(f"BLOCK_{what}_{block}", "TIFF", bidx=1, ovr=level) or 0)
+                    for what in ("OFFSET", "SIZE")
+                )
+                if not 0 < start + size <= length:
+                    raise OSError(LOST)
+
+
+def _check_pixels(path: Path, checksums: Iterable[tuple[Window, int]]) -> None:
+    """Read all of it again: where the disk is full as GDAL closes a file, it leaves pixels out silently."""
+    with _opened(path) as dataset:
+        for window, checksum in checksums:
+            if zlib.crc32(dataset.read(window=_box(window))) != checksum:
+                raise OSError(LOST)
+
+
+@contextmanager
+def _opened(path: Path, **options: Any) -> Iterator[Any]:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", NotGeoreferencedWarning)  # an image without a place is no mistake
+        with rasterio.open(path, **options) as dataset:
+            yield dataset
+
+
+def _box(window: Window) -> Any:
+    return rasterio.windows.Window.from_slices(*zip(window.start, window.stop, strict=True))
+
+
+def _place(grid: Grid, made: Path, path: Path, beside: bool) -> None:
+    """Bring the file under its name; ``beside`` with the grid's place in a world file."""
+    if beside:
+        world = path.with_suffix(".pgw")
+        if grid.affine == Affine.identity():
+            world.unlink(missing_ok=True)
+        else:
+            a, b, _, d, e, _ = tuple(grid.affine)[:6]
+            x, y = grid.affine @ (0.5, 0.5)
+            lines = made.with_name("world")
+            lines.write_text("".join(f"{float(n)!r}\n" for n in (a, d, b, e, x, y)))
+            lines.replace(world)
+    made.replace(path)
+
+
+def _said(error: BaseException) -> str:
+    """Put the innermost error's words on one line: GDAL's own stand behind rasterio's."""
+    said = getattr(error, "strerror", None) or str(error.__cause__ or error)
+    return " ".join(str(said).split()) or type(error).__name__
