@@ -46,7 +46,7 @@ ORDER = (
     ("recipe_file", "recipe_mistakes", "recipe_values", "profile", "recipe"),
     ("plan",),
     ("changes", "cluster", "encoding"),
-    ("task",),
+    ("picture", "task"),
     ("scene_run",),
     ("engine",),
     ("terminal",),
