@@ -142,6 +142,8 @@ class _Runner:
         """Keeps an outcome, and says it."""
         self.outcomes[outcome.scene] = outcome
         self.progress.end(outcome.scene, _line(outcome))
+        for warning in outcome.warnings if outcome.fused else ():
+            self.progress.warn(outcome.scene, warning)
 
     def _halt(self, cluster: Cluster, reason: str) -> None:
         self.halted.set()

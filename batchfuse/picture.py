@@ -19,7 +19,7 @@ from batchfuse.plan import Job
 from batchfuse.report.mosaic import Mosaic
 from batchfuse.report.quicklook import Panel, Ruler, write_quicklook
 
-__all__ = ["draw_quicklook", "shows_heat"]
+__all__ = ["draw_quicklook", "orientation", "shows_heat"]
 
 HEAT = re.compile(r"therm|temperat|infrar|heat|(?<![a-z])(ir|lwir|mwir|tir|flir|lst|temp)(?![a-z])")
 LIGHT = re.compile(r"near|short|(?<![a-z])(nir|swir)(?![a-z])")  # infrared that the sun gives
@@ -36,7 +36,7 @@ def draw_quicklook(job: Job, scalings: Sequence[Scaling], mosaic: Mosaic, path: 
     down, across = metres or (1.0, 1.0)
     ruler = Ruler(down * mosaic.step, across * mosaic.step, metres is not None)
     about = _size(grid) + (f", {crs_name(grid.crs)}" if grid.crs else "")
-    write_quicklook(panels, (job.scene.name, about), ruler, _orientation(grid), path)
+    write_quicklook(panels, (job.scene.name, about), ruler, orientation(grid), path)
 
 
 def shows_heat(source: Source) -> bool:
@@ -93,7 +93,7 @@ def _size(place: Grid | ControlPoints) -> str:
     return f"{size} of {spacing} {unit_of(place.crs)}".replace(" °", "°")
 
 
-def _orientation(grid: Grid) -> str:
+def orientation(grid: Grid) -> str:
     """Where north is, if it is not up."""
     turned = ["south is up"] * (grid.affine.e > 0) + ["west is right"] * (grid.affine.a < 0)
     return ", ".join(turned) if grid.crs else ""

@@ -20,7 +20,7 @@ from batchfuse.geometry.grid import Grid
 from batchfuse.geometry.tiling import Tiling
 from batchfuse.imagery.geotiff import open_source
 from batchfuse.imagery.ground import metres_a_pixel
-from batchfuse.picture import shows_heat
+from batchfuse.picture import orientation, shows_heat
 from batchfuse.report.colours import Stretch
 from batchfuse.report.lettering import lettering
 from batchfuse.report.mosaic import AREA, LONGEST, TOGETHER, Mosaic
@@ -276,12 +276,22 @@ def test_any_name_can_be_drawn_and_is_shortened_in_its_middle(text: str) -> None
 # --- of a run -----------------------------------------------------------------------------------
 
 
-def test_a_run_draws_its_sources_with_bars_and_says_that_south_is_up(tmp_path: Path) -> None:
-    south_up = Affine(10, 0, 500_000, 0, 10, 5_500_000)
+@pytest.mark.parametrize(
+    ("affine", "said"),
+    [
+        (Affine(10, 0, 0, 0, -10, 0), ""),
+        (Affine(10, 0, 0, 0, 10, 0), "south is up"),
+        (Affine(-10, 0, 0, 0, 10, 0), "south is up, west is right"),
+    ],
+)
+def test_a_scene_that_is_not_north_up_says_so(affine: Affine, said: str) -> None:
+    assert orientation(Grid((5, 5), affine, "EPSG:32632")) == said
+    assert orientation(Grid((5, 5), affine)) == ""
+
+
+def test_a_run_draws_its_thermal_source_in_the_colours_of_heat(tmp_path: Path) -> None:
     for name, seed in (("t", 1), ("o", 2)):
-        write_raster(
-            tmp_path / f"{name}.tif", photo((90, 120), seed)[0].astype(np.float32), transform=south_up
-        )
+        write_raster(tmp_path / f"{name}.tif", photo((90, 120), seed)[0].astype(np.float32))
     inputs = {"thermal": str(tmp_path / "t.tif"), "optical": str(tmp_path / "o.tif")}
     report = batchfuse.run(batchfuse.Recipe(inputs=inputs, output={"path": str(tmp_path / "f")}))
     assert report.exit_code == 0, report.outcomes

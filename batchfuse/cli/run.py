@@ -62,7 +62,7 @@ def run(
 
     if not quiet:
         print_unmatched(plan, verbose)
-    with _progress(quiet, verbose) as progress:
+    with _progress(plan, quiet, verbose) as progress:
         made = run_plan(plan, chosen, overwrite=overwrite, progress=progress)
     if report:
         made.write(report)
@@ -91,16 +91,16 @@ def _print_outcome(report: Report, plan: Plan, quiet: bool) -> None:
 
 
 @contextmanager
-def _progress(quiet: bool, verbose: bool) -> Iterator[Progress]:
-    """A bar on a terminal, plain lines in a log."""
+def _progress(plan: Plan, quiet: bool, verbose: bool) -> Iterator[Progress]:
+    """Bars on a terminal, plain lines in a log."""
     from batchfuse.report.progress import Lines, Silence
+    from batchfuse.terminal import Bar, can_draw
 
+    sizes = {job.scene.name: (len(job.tiling), job.pixels) for job in plan.jobs}
     if quiet:
         yield Silence()
-    elif sys.stderr.isatty() and not verbose:
-        from batchfuse.terminal import Bar
-
-        with Bar() as bar:
+    elif can_draw() and not verbose:
+        with Bar(sizes=sizes) as bar:
             yield bar
     else:
-        yield Lines(every=2.0 if verbose else 10.0)
+        yield Lines(every=2.0 if verbose else 10.0, sizes=sizes)
