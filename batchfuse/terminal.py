@@ -146,17 +146,13 @@ def _table(scenes: list[tuple[str, UnderWay]], width: int, gap: str) -> Table:
         bar = ProgressBar(total=1.0, completed=share, width=WIDTH // 2)
         # name, phase, bar and numbers with the space between them
         shown = shortened(name, width - WIDTH // 2 - 34, gap)
-        grid.add_row(_line(f"  {shown}"), _line(at.phase), bar, _line(_numbers(at)))
+        grid.add_row(_line(f"  {shown}"), _line(at.phase), bar, _line(str(at)))
     return grid
 
 
 def _narrow(name: str, at: UnderWay, width: int, gap: str) -> Text:
-    words = f" {at.phase} {_numbers(at)}"
+    words = f" {at.phase} {at}"
     return _line(f"  {shortened(name, max(4, width - len(words) - 2), gap)}{words}")
-
-
-def _numbers(at: UnderWay) -> str:
-    return f"{at.done}/{at.total}" if at.total else str(at.done)
 
 
 def _line(text: str) -> Text:

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 __all__ = ["run"]
 
+SCROLLED = 20  # scenes, after which the lines of the first may be out of sight
+
 
 @click.command()
 @RECIPE
@@ -71,6 +73,7 @@ def run(
 
 
 def _print_outcome(report: Report, plan: Plan, quiet: bool) -> None:
+    from batchfuse.report.alike import alike
     from batchfuse.report.progress import counted
 
     failed = [o for o in report.outcomes if o.status not in ("complete", "kept")]
@@ -78,14 +81,19 @@ def _print_outcome(report: Report, plan: Plan, quiet: bool) -> None:
         for outcome in failed:
             click.echo(f"batchfuse: {outcome.scene}: {outcome.status}: {outcome.reason or ''}", err=True)
         return
-    for outcome in report.outcomes:
-        for warning in outcome.warnings if outcome.fused else ():
-            click.echo(f"warning: {outcome.scene}: {warning}", err=True)
+    warned = [(o.scene, warning) for o in report.outcomes if o.fused for warning in o.warnings]
+    for group in alike(warned):
+        if group.scenes > 1:  # what is about one scene was said when it ended
+            click.echo(f"warning: {group}", err=True)
+    if len(report.outcomes) > SCROLLED:
+        for group in alike((o.scene, f"{o.status}: {o.reason}") for o in failed if o.reason):
+            click.echo(str(group), err=True)
     kept = sum(o.status == "kept" for o in report.outcomes)
     done = sum(o.status == "complete" for o in report.outcomes)
+    many = len({scene for scene, _ in warned})
     click.echo(
-        f"{counted(done, 'scene')} fused, {kept} complete before, {len(failed)} not; report: "
-        f"{plan.recipe.output_folder / 'report.json'}",
+        f"{counted(done, 'scene')} fused, {kept} complete before, {len(failed)} not"
+        f"{f', {many} with warnings' if many else ''}; report: {plan.recipe.output_folder / 'report.json'}",
         err=True,
     )
 

@@ -25,6 +25,10 @@ class UnderWay:
     total: int
     """Parts of the phase; 0 where that is not known."""
 
+    def __str__(self) -> str:
+        """As a number of parts: 3/16."""
+        return f"{self.done}/{self.total}" if self.total else str(self.done)
+
 
 class Account:
     """The books of a run. Not safe for several threads: whoever keeps it, locks it.

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-__all__ = ["Alike", "Kinds", "alike"]
+__all__ = ["Alike", "Kinds", "alike", "kind_of"]
 
 FILE = re.compile(r"[^\s\"'`(),;:]*(?:[/\\][^\s\"'`(),;:]*|\.[A-Za-z]\w{1,6}\b)")
 NUMBER = re.compile(r"\d+(?:[.,]\d+)*(?:e[+-]?\d+)?")
@@ -24,10 +24,9 @@ class Alike:
     """How many scenes have one."""
 
     def __str__(self) -> str:
-        """The first one, and how many scenes are like it."""
-        others = self.scenes - 1
-        more = f" (and {others} other scene{'s' if others > 1 else ''} like it)" if others else ""
-        return f"{self.scene}: {self.line}{more}"
+        """How many scenes, and what is said of the first of them."""
+        scenes = self.scene if self.scenes == 1 else f"{self.scenes} scenes, such as {self.scene}"
+        return f"{scenes}: {self.line}"
 
 
 def alike(lines: Iterable[tuple[str, str]]) -> list[Alike]:
@@ -35,7 +34,7 @@ def alike(lines: Iterable[tuple[str, str]]) -> list[Alike]:
     first: dict[str, tuple[str, str]] = {}
     scenes: dict[str, set[str]] = {}
     for scene, line in lines:
-        kind = _kind(scene, line)
+        kind = kind_of(scene, line)
         first.setdefault(kind, (scene, line))
         scenes.setdefault(kind, set()).add(scene)
     return [Alike(scene, line, len(scenes[kind])) for kind, (scene, line) in first.items()]
@@ -49,12 +48,12 @@ class Kinds:
 
     def is_new(self, scene: str, line: str) -> bool:
         """Whether nothing of this kind was told before; now it is."""
-        kind = _kind(scene, line)
+        kind = kind_of(scene, line)
         new = kind not in self._told
         self._told.add(kind)
         return new
 
 
-def _kind(scene: str, line: str) -> str:
+def kind_of(scene: str, line: str) -> str:
     """The sentence without what differs from scene to scene: its name, its files, its numbers."""
-    return NUMBER.sub("#", FILE.sub("FILE", line.replace(scene, "SCENE")))
+    return NUMBER.sub("#", FILE.sub("FILE", line.replace(scene, "SCENE") if scene else line))

@@ -139,7 +139,7 @@ class Lines:
             parts.append(f"{account.rate / 1e6:.2f} Mpixel/s")
         if account.seconds_left is not None:
             parts.append(f"about {duration(account.seconds_left)} left")
-        now = [f"{name}: {scene.phase} {scene.done}/{scene.total}" for name, scene in account.under_way.items()]
+        now = [f"{name}: {at.phase} {at}" for name, at in account.under_way.items()]
         more = f", and {len(now) - NAMED} more" if len(now) > NAMED else ""
         return f"{', '.join(parts)} ({', '.join(now[:NAMED])}{more})"
 
@@ -163,7 +163,7 @@ def duration(seconds: float) -> str:
 
 
 def shortened(text: str, width: int, gap: str = "…") -> str:
-    """The text, its middle left out where it is longer than ``width``: names of scenes differ at their ends."""
+    """The text, its middle left out where it is longer than ``width``: scenes differ at their ends."""
     if len(text) <= width:
         return text
     kept = max(0, width - len(gap))
