@@ -174,9 +174,17 @@ def test_heat_grows_evenly_lighter() -> None:
 
 def test_haze_is_taken_off_each_band_and_a_difference_keeps_its_colour() -> None:
     clear = photo((60, 60), bands=3) * 0.2
+    clear -= np.percentile(clear, 1, axis=(1, 2))[:, None, None]
     hazy = clear + np.array([0.0, 0.1, 0.4])[:, None, None]
     shown = [Stretch.of(image).coloured(image, heat=False).astype(int) for image in (clear, hazy)]
     assert np.abs(shown[0] - shown[1]).max() <= 1
+
+
+def test_gray_stays_gray_in_a_colour_image_without_haze() -> None:
+    image = photo((60, 60), bands=3) * np.array([0.9, 1.0, 0.8])[:, None, None]
+    image[:, :10] = np.linspace(0, 1, 60)
+    shown = Stretch.of(image).coloured(image, heat=False)[:10, :, :3]
+    assert (np.ptp(shown, axis=-1) == 0).all()
 
 
 @pytest.mark.parametrize(

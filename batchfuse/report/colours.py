@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 __all__ = ["Stretch"]
 
 STRETCH = (1.0, 99.0)  # percentiles shown as the darkest and the brightest colour
+HAZE = 0.3  # of the span: dark ends of bands that lie further apart are made one
 
 # ten colours of the map "inferno" by Nathaniel Smith and Stefan van der Walt (CC0), evenly apart:
 # its lightness rises evenly, so that equal steps of temperature look equal
@@ -35,7 +36,7 @@ class Stretch:
     """Which values are shown dark and which bright, for the eye alone."""
 
     low: NDArray[np.float64]
-    """A band: the value shown as darkest. Haze lifts each band by its own amount."""
+    """A band: the value shown as darkest. One for all bands, unless haze lifts them far apart."""
     span: float
     """From there to the brightest, one for all bands: a difference keeps its colour. 0 without contrast."""
 
@@ -48,6 +49,8 @@ class Stretch:
         low, high = np.percentile(bands, STRETCH, axis=1)
         if (high <= low).all():  # nearly all pixels have one value: the rest still has to show
             low, high = np.min(bands, axis=1), np.max(bands, axis=1)
+        if np.ptp(low) < HAZE * (high - low).max():
+            low = np.full_like(low, low.min())  # grays stay gray
         return cls(low, float((high - low).max()))
 
     def coloured(self, image: NDArray[np.float64], heat: bool) -> NDArray[np.uint8]:
