@@ -91,9 +91,10 @@ def _print_outcome(report: Report, plan: Plan, quiet: bool) -> None:
     kept = sum(o.status == "kept" for o in report.outcomes)
     done = sum(o.status == "complete" for o in report.outcomes)
     many = len({scene for scene, _ in warned})
+    warnings = f", {many} with warnings" if many and len(report.outcomes) > 1 else ""
     click.echo(
-        f"{counted(done, 'scene')} fused, {kept} complete before, {len(failed)} not"
-        f"{f', {many} with warnings' if many else ''}; report: {plan.recipe.output_folder / 'report.json'}",
+        f"{counted(done, 'scene')} fused, {kept} complete before, {len(failed)} not{warnings}; "
+        f"report: {plan.recipe.output_folder / 'report.json'}",
         err=True,
     )
 
