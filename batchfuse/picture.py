@@ -33,7 +33,8 @@ def draw_quicklook(job: Job, scalings: Sequence[Scaling], mosaic: Mosaic, path: 
     panels.append(_of_fused(job, panels[job.scene.reference], fused))
     grid = job.scene.grid
     metres = metres_a_pixel(grid)
-    down, across = metres or (1.0, 1.0)
+    height, width = grid.spacing_yx
+    down, across = metres or (height / width, 1.0)
     ruler = Ruler(down * mosaic.step, across * mosaic.step, metres is not None)
     about = _size(grid) + (f", {crs_name(grid.crs)}" if grid.crs else "")
     write_quicklook(panels, (job.scene.name, about), ruler, orientation(grid), path)
