@@ -159,6 +159,8 @@ class _Runner:
         """Keeps an outcome, and says it."""
         self.outcomes[outcome.scene] = outcome
         self.progress.end(outcome.scene, _line(outcome))
+        for warning in outcome.warnings if outcome.fused else ():
+            self.progress.warn(outcome.scene, warning)
 
     def report(self, finished: bool) -> Report:
         """What became of each scene so far."""

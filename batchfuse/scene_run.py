@@ -18,9 +18,10 @@ from batchfuse.fusion.precision import resolved_precision
 from batchfuse.imagery.aligned import measured_scaling
 from batchfuse.imagery.scaling import Scaling
 from batchfuse.pace import Pace
+from batchfuse.picture import draw_quicklook
 from batchfuse.plan import Job
+from batchfuse.report.mosaic import Mosaic
 from batchfuse.report.progress import Progress
-from batchfuse.report.quicklook import Mosaic, write_quicklook
 from batchfuse.report.report import Outcome, versions
 from batchfuse.storage.store import Layout, Store, is_store, remove_store
 from batchfuse.task import Compute, Work, encoding, fuse_tile, survey_tile, thumbnail_tile
@@ -174,12 +175,12 @@ class SceneRun:
         path = job.store.with_suffix(".quicklook.png")
         if path.exists() and not self.fused:
             return
-        mosaic = Mosaic.of(job.scene.grid.shape)
+        mosaic = Mosaic.of(job.scene.grid.shape, len(job.scene.sources) + 1)
         items = [(work, tile.index, mosaic.step) for tile in job.tiling]
         try:
             for pieces in self._mapped("quicklook", thumbnail_tile, items):
                 mosaic.add(pieces)
-            write_quicklook(mosaic.images(), [*(s.role for s in job.scene.sources), "fused"], path)
+            draw_quicklook(job, work.scalings, mosaic, path)
         except (SceneError, OSError, Stopped) as error:
             self.notes.append(f"no quicklook ({error}): the fused image is complete")
             return

@@ -156,16 +156,16 @@ class Reduced:
     """Row and column of the first block."""
     total: NDArray[np.float64]
     """(band, block row, block column): sum of the valid values."""
-    many: NDArray[np.int64]
-    """The same shape: how many they are."""
+    many: NDArray[np.int32]
+    """(block row, block column): in how many pixels."""
 
 
 def reduced(values: NDArray[Any], core: Window, step: int) -> Reduced:
     """The blocks of step x step pixels, counted from the scene's corner, that ``core`` touches."""
-    there = ~np.isnan(values)
+    there = ~np.isnan(values).any(0)
     total: NDArray[Any] = np.where(there, values, 0).astype(np.float64)
-    many: NDArray[Any] = there.astype(np.int64)
-    for axis, (start, stop) in enumerate(zip(core.start, core.stop, strict=True), start=1):
+    many: NDArray[Any] = there.astype(np.int32)
+    for axis, (start, stop) in enumerate(zip(core.start, core.stop, strict=True), start=-2):
         blocks = np.arange(start // step, (stop - 1) // step + 1)
         edges = np.maximum(blocks * step, start) - start
         total, many = np.add.reduceat(total, edges, axis), np.add.reduceat(many, edges, axis)

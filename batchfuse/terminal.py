@@ -1,75 +1,160 @@
-"""Progress as a bar on a terminal (rich)."""
+"""Progress as bars on a terminal (rich)."""
 
 from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from types import TracebackType
 
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn
+from rich.console import Console, ConsoleOptions, RenderResult
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
 
-from batchfuse.report.progress import counted, duration
+from batchfuse.report.account import Account, Size, UnderWay
+from batchfuse.report.alike import Kinds
+from batchfuse.report.progress import counted, duration, shortened
 
-__all__ = ["Bar"]
+__all__ = ["Bar", "can_draw"]
+
+SHOWN = 6  # scenes under way that have a line of their own
+ROOMY = 76  # columns from which bars fit beside words
+WIDTH = 24  # columns of the bar over all of the run
+
+
+def can_draw() -> bool:
+    """Whether standard error is a terminal that can redraw lines."""
+    console = Console(stderr=True)
+    return console.file.isatty() and not console.is_dumb_terminal
 
 
 class Bar:
-    """One bar over all tiles of the run: tiles, Mpixel/s and the time left."""
+    """A bar over all of the run, and below it a line for each scene under way.
 
-    def __init__(self, console: Console | None = None) -> None:
-        self._progress = Progress(
-            SpinnerColumn(),
-            TextColumn("{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TextColumn("tiles  {task.fields[speed]}"),
-            console=console or Console(stderr=True),
-            transient=True,
-        )
-        self._lock = threading.Lock()
-        self._task = self._progress.add_task("reading", total=None, speed="")
-        self._started = time.monotonic()
-        self._pixels = self._fused = self._tiles = self._skipped = 0
+    What is told once (scenes that end, warnings, notes) is printed above. The cursor stays visible, so
+    that a run which is killed leaves the terminal as it was.
+
+    Args:
+        console: standard error without one.
+        sizes: tiles and pixels of each scene, for the time left; without them every tile counts the same.
+        clock: seconds that only go forward.
+    """
+
+    def __init__(
+        self,
+        console: Console | None = None,
+        sizes: Mapping[str, Size] | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._console = console or Console(stderr=True)
+        self._account = Account(sizes or {}, clock)
+        self._kinds = Kinds()
+        self._lock = threading.Lock()  # never held while printing: drawing wants it, too
+        self._live = Live(self, console=self._console, refresh_per_second=5, transient=True)
 
     def __enter__(self) -> Bar:
-        self._progress.start()
+        self._live.start()
+        self._console.show_cursor(True)
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._progress.stop()
+        self._live.stop()
 
     def begin(self, scenes: int, tiles: int) -> None:
         """See ``report.progress.Progress``."""
-        self._tiles, self._started = tiles, time.monotonic()
-        self._progress.update(self._task, total=tiles, description=counted(scenes, "scene"))
+        with self._lock:
+            self._account.begin(scenes, tiles)
 
     def phase(self, scene: str, phase: str, done: int, total: int) -> None:
         """See ``report.progress.Progress``."""
-        self._progress.update(self._task, description=f"{scene}: {phase} {done}/{total}")
+        with self._lock:
+            self._account.phase(scene, phase, done, total)
 
     def tile(self, scene: str, pixels: int) -> None:
         """See ``report.progress.Progress``."""
         with self._lock:
-            self._fused += 1
-            self._pixels += pixels
-            passed = max(time.monotonic() - self._started, 1e-3)
-            left = (self._tiles - self._fused - self._skipped) * passed / self._fused
-            speed = f"{self._pixels / 1e6 / passed:.2f} Mpixel/s  {duration(left)} left"
-        self._progress.update(self._task, advance=1, description=f"{scene}: fusing", speed=speed)
+            self._account.tile(scene, pixels)
 
-    def skip(self, scene: str, tiles: int) -> None:  # noqa: ARG002
+    def skip(self, scene: str, tiles: int) -> None:
         """See ``report.progress.Progress``."""
         with self._lock:
-            self._skipped += tiles
-        self._progress.update(self._task, advance=tiles)
+            self._account.skip(scene, tiles)
 
     def end(self, scene: str, line: str) -> None:
         """See ``report.progress.Progress``."""
-        self._progress.console.print(f"{scene}: {line}", markup=False, highlight=False, soft_wrap=True)
+        with self._lock:
+            self._account.end(scene)
+            place = f"[{self._account.ended}/{self._account.scenes}]"
+        self.note(f"{place} {scene}: {line}")
+
+    def warn(self, scene: str, warning: str) -> None:
+        """The first warning of each kind; how many scenes have it is told at the end of the run."""
+        with self._lock:
+            new = self._kinds.is_new(scene, warning)
+        if new:
+            self.note(f"warning: {scene}: {warning}")
 
     def note(self, line: str) -> None:
         """See ``report.progress.Progress``."""
-        self._progress.console.print(line, markup=False, highlight=False, soft_wrap=True)
+        self._console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        """The lines as they are now, none wider than the terminal."""
+        width, gap = options.max_width, "..." if options.ascii_only else "…"
+        room = max(1, min(SHOWN, console.height - 4))
+        with self._lock:
+            overall = self._overall(width >= ROOMY)
+            scenes = [(name, replace(at)) for name, at in self._account.under_way.items()]
+        yield overall
+        if width >= ROOMY:
+            yield _table(scenes[:room], width, gap)
+        else:
+            yield from (_narrow(*scene, width, gap) for scene in scenes[:room])
+        if len(scenes) > room:
+            yield _line(f"  and {len(scenes) - room} more")
+
+    def _overall(self, roomy: bool) -> Table | Text:
+        """The run as a whole."""
+        account = self._account
+        if not account.scenes:
+            return _line("starting")
+        words = [f"{account.tiles_done}/{account.tiles} tiles"]
+        if account.rate is not None and roomy:
+            words.append(f"{account.rate / 1e6:.2f} Mpixel/s")
+        if account.seconds_left is not None:
+            words.append(f"{duration(account.seconds_left)} left")
+        if not roomy:
+            return _line("  ".join(words))
+        grid = Table.grid(padding=(0, 2))
+        bar = ProgressBar(total=1.0, completed=account.share, width=WIDTH)
+        grid.add_row(
+            _line(f"{account.ended} of {counted(account.scenes, 'scene')}"), bar, _line("  ".join(words))
+        )
+        return grid
+
+
+def _table(scenes: list[tuple[str, UnderWay]], width: int, gap: str) -> Table:
+    """Scenes under way, each with a bar of its phase."""
+    grid = Table.grid(padding=(0, 2))
+    for name, at in scenes:
+        share = at.done / at.total if at.total else 0.0
+        bar = ProgressBar(total=1.0, completed=share, width=WIDTH // 2)
+        # name, phase, bar and numbers with the space between them
+        shown = shortened(name, width - WIDTH // 2 - 34, gap)
+        grid.add_row(_line(f"  {shown}"), _line(at.phase), bar, _line(str(at)))
+    return grid
+
+
+def _narrow(name: str, at: UnderWay, width: int, gap: str) -> Text:
+    words = f" {at.phase} {at}"
+    return _line(f"  {shortened(name, max(4, width - len(words) - 2), gap)}{words}")
+
+
+def _line(text: str) -> Text:
+    """A line that is cut rather than wrapped."""
+    return Text(text, no_wrap=True, overflow="crop")

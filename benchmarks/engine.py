@@ -23,6 +23,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from batchfuse.report.progress import Silence
+
 TILE = 64
 CASES = (("threads", 1_000), ("threads", 10_000), ("processes", 1_000), ("processes", 10_000))
 
@@ -62,22 +64,12 @@ def run_cases() -> None:
             subprocess.run(command, check=True)
 
 
-class Clock:
-    """A ``Progress`` that takes the time of the first and of the last tile."""
+class Clock(Silence):
+    """Takes the time of the first and of the last tile."""
 
     def __init__(self) -> None:
         self.first = self.last = 0.0
         self.tiles = 0
-
-    def begin(self, scenes: int, tiles: int) -> None: ...
-
-    def phase(self, scene: str, phase: str, done: int, total: int) -> None: ...
-
-    def skip(self, scene: str, tiles: int) -> None: ...
-
-    def end(self, scene: str, line: str) -> None: ...
-
-    def note(self, line: str) -> None: ...
 
     def tile(self, scene: str, pixels: int) -> None:  # noqa: ARG002
         self.last = time.monotonic()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pty
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -162,14 +163,63 @@ def test_train_writes_weights_that_a_recipe_can_name(folder: Path) -> None:
     assert again.exit_code == 0, again.output
 
 
-@pytest.mark.skipif(not hasattr(pty, "openpty"), reason="needs a pseudo-terminal")
-def test_a_terminal_gets_a_bar_with_tiles_and_speed(folder: Path) -> None:
+@pytest.fixture
+def campaign(tmp_path: Path) -> Path:
+    """Twelve scenes of different sizes whose thermal images are constant and twice as coarse."""
+    for number in range(12):
+        edge = 10 + 9 * number
+        optical = np.rint(photo((edge, edge), number)[0] * 9000).astype(np.uint16)
+        write_raster(tmp_path / f"s{number}_optical.tif", optical, transform=GRID)
+        thermal = np.full((edge // 2, edge // 2), 7, np.uint16)
+        write_raster(tmp_path / f"s{number}_thermal.tif", thermal, transform=GRID @ Affine.scale(2))
+        write_raster(tmp_path / f"s{number}_QA.tif", thermal)
+    (tmp_path / "recipe.yaml").write_text(RECIPE)
+    return tmp_path
+
+
+def test_a_plan_of_many_scenes_has_aligned_numbers_and_tells_what_they_share_once(campaign: Path) -> None:
+    said = call("plan", campaign / "recipe.yaml").stdout.splitlines()
+    scenes = [line for line in said if "pixels like optical" in line and not line.startswith("12 ")]
+    assert len(scenes) == 12
+    assert len({line.index(" pixels like") for line in scenes}) == 1
+    assert len({len(line) for line in scenes}) == 1
+    assert said.count("12 scenes, such as s0: thermal: 20 m pixels instead of 10 m") == 1
+    assert sum("20 m pixels" in line for line in said) == 1
+    every = call("plan", campaign / "recipe.yaml", "-v").stdout.splitlines()
+    assert every.count("  thermal: 20 m pixels instead of 10 m") == 12
+
+
+def test_many_unmatched_files_of_a_kind_are_told_once(campaign: Path) -> None:
+    for number in range(5):
+        (campaign / f"s{number}_thermal.tif").unlink()
+    arguments = ("plan", campaign / "recipe.yaml", "--only", "s9")
+    said = [line for line in call(*arguments).stdout.splitlines() if line.startswith("unmatched:")]
+    assert len(said) == 2
+    assert said[0].startswith("unmatched: 12 files, such as ")
+    assert said[0].endswith(" (-v lists them)")
+    assert said[1].startswith("unmatched: 5 files, such as ")
+    assert call(*arguments, "-v").stdout.count("unmatched: ") == 17
+
+
+def test_a_warning_that_many_scenes_have_is_told_when_it_comes_and_once_more_with_their_number(
+    campaign: Path,
+) -> None:
+    said = call("run", campaign / "recipe.yaml").stderr.splitlines()
+    warnings = [line for line in said if line.startswith("warning: ")]
+    assert len(warnings) == 2
+    assert warnings[1].startswith("warning: 12 scenes, such as s0: ")
+    assert all(line.endswith("is constant (7): it has nothing to show") for line in warnings)
+    assert said[-1].startswith("12 scenes fused, 0 complete before, 0 not, 12 with warnings; report: ")
+
+
+def on_a_terminal(recipe: Path, **environment: str) -> str:
+    """What a run writes to a terminal."""
     here, there = pty.openpty()
     with subprocess.Popen(
-        [sys.executable, "-m", "batchfuse", "run", str(folder / "recipe.yaml")],
+        [sys.executable, "-m", "batchfuse", "run", str(recipe)],
         stderr=there,
         stdout=there,
-        env={**os.environ, "COLUMNS": "150", "TERM": "xterm"},
+        env={**os.environ, "COLUMNS": "150", "TERM": "xterm", **environment},
     ) as process:
         os.close(there)
         shown = b""
@@ -183,8 +233,34 @@ def test_a_terminal_gets_a_bar_with_tiles_and_speed(folder: Path) -> None:
             shown += piece
     os.close(here)
     assert process.returncode == 0
-    text = shown.decode()
-    assert "tiles" in text
+    return shown.decode()
+
+
+needs_a_terminal = pytest.mark.skipif(not hasattr(pty, "openpty"), reason="needs a pseudo-terminal")
+
+
+@needs_a_terminal
+def test_a_terminal_gets_bars_with_tiles_and_speed_and_its_cursor_back(folder: Path) -> None:
+    text = on_a_terminal(folder / "recipe.yaml")
+    assert "8/8 tiles" in text
     assert "Mpixel/s" in text
-    assert "8/8" in text
+    assert "2 of 2 scenes" in text
+    assert "[2/2] " in text
     assert "2 scenes fused" in text
+    assert text.rfind("\x1b[?25h") > text.rfind("\x1b[?25l")
+
+
+@needs_a_terminal
+@pytest.mark.parametrize(
+    "environment",
+    [{"TERM": "dumb"}, {"NO_COLOR": "1"}, {"PYTHONIOENCODING": "ascii:backslashreplace", "PYTHONUTF8": "0"}],
+)
+def test_a_terminal_gets_nothing_that_it_can_not_show(folder: Path, environment: dict[str, str]) -> None:
+    text = on_a_terminal(folder / "recipe.yaml", **environment)
+    assert "2 scenes fused" in text
+    if "TERM" in environment:
+        assert "\x1b" not in text
+    if "NO_COLOR" in environment:
+        assert not re.search(r"\x1b\[[\d;]*3\dm", text)
+    if "PYTHONIOENCODING" in environment:
+        assert text.isascii()

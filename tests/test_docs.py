@@ -29,6 +29,7 @@ from rasters import photo, write_raster
 import batchfuse
 from batchfuse.cli import commands
 from batchfuse.fusion import methods
+from batchfuse.report.progress import Lines
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")), ROOT / "recipes" / "README.md"]
@@ -194,6 +195,8 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.setattr(methods, "_REGISTERED", dict(methods._REGISTERED))
+    # how far a slow machine is after ten seconds stands in no example
+    monkeypatch.setattr(Lines, "_say_if_due", lambda _: None)
     before = set(sys.modules)
     yield tmp_path
     for name in set(sys.modules) - before:

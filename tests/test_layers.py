@@ -47,7 +47,7 @@ ORDER = (
     ("plan",),
     ("place",),
     ("changes", "cluster", "encoding", "exports", "status", "workers"),
-    ("task",),
+    ("picture", "task"),
     ("scene_run",),
     ("engine",),
     ("one_scene",),

@@ -7,10 +7,16 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from batchfuse.report.alike import alike, kind_of
+
 if TYPE_CHECKING:
-    from batchfuse.plan import Plan
+    from batchfuse.imagery.discovery import Unmatched
+    from batchfuse.plan import Job, Plan
 
 __all__ = ["planned", "print_plan", "print_unmatched", "threads"]
+
+FEW = 3  # files of a kind that are all listed
+MOST = 10  # lines about files that belong to no scene
 
 
 def planned(
@@ -33,39 +39,87 @@ def threads(profile: Any) -> int:
 
 
 def print_plan(plan: Plan, threads: int, verbose: bool) -> None:
-    """Scene by scene, then the sum."""
+    """Scene by scene, then what many of them share, then the sum."""
     from batchfuse.report.progress import counted
 
-    for job in plan.jobs:
-        rows, columns = job.scene.grid.shape
-        click.echo(
-            f"{job.scene.name}: {columns}x{rows} pixels like {job.reference.role}, "
-            f"{counted(len(job.tiling), 'tile')} of {job.tiling.size}, {_bytes(job.bytes_out)} -> {job.store}"
-        )
+    told = [(job.scene.name, line) for job in plan.jobs for line in _about(job)]
+    shared = [] if verbose else [group for group in alike(told) if group.scenes > 1]
+    kinds = {kind_of(group.scene, group.line) for group in shared}
+    for job, line in zip(plan.jobs, _aligned([_cells(job) for job in plan.jobs]), strict=True):
+        click.echo(line)
         for source in job.scene.sources if verbose else ():
             click.echo(f"  {source.role}: {source.name}")
-        for line in job.differences:
-            click.echo(f"  {line}")
-        for line in job.warnings:
-            click.echo(f"  warning: {line}")
-    for failure in plan.failures:
-        click.echo(f"{failure.scene}: can't be fused: {failure.reason}")
+        for line in _about(job):
+            if kind_of(job.scene.name, line) not in kinds:
+                click.echo(f"  {line}")
+    for group in shared:
+        click.echo(str(group))
+    failures = [(failure.scene, f"can't be fused: {failure.reason}") for failure in plan.failures]
+    for scene, line in failures if verbose else ():
+        click.echo(f"{scene}: {line}")
+    for group in () if verbose else alike(failures):
+        click.echo(str(group))
     print_unmatched(plan, verbose, err=False)
     click.echo(
-        f"{counted(len(plan.jobs), 'scene')} to fuse, {len(plan.failures)} that can't be, "
-        f"{counted(plan.tiles, 'tile')}, "
+        f"{counted(len(plan.jobs), 'scene')} to fuse into {plan.recipe.output_folder}, "
+        f"{len(plan.failures)} that can't be, {counted(plan.tiles, 'tile')}, "
         f"{_bytes(sum(job.bytes_out for job in plan.jobs))} before compression, "
         f"{_bytes(plan.memory(threads))} of memory with {counted(threads, 'tile')} at a time"
     )
 
 
 def print_unmatched(plan: Plan, verbose: bool, err: bool = True) -> None:
-    """The files that belong to no scene, ten of them unless ``verbose``."""
-    shown = plan.unmatched if verbose else plan.unmatched[:10]
-    for file in shown:
-        click.echo(f"unmatched: {file.path}: {file.reason}", err=err)
-    if len(shown) < len(plan.unmatched):
-        click.echo(f"unmatched: {len(plan.unmatched) - len(shown)} more (-v lists them)", err=err)
+    """The files that belong to no scene; unless ``verbose``, many of a kind once, and ten lines at most."""
+    lines = [f"unmatched: {file.path}: {file.reason}" for file in plan.unmatched]
+    if not verbose:
+        lines = _few(_unmatched_kinds(plan))
+    for line in lines:
+        click.echo(line, err=err)
+
+
+def _unmatched_kinds(plan: Plan) -> list[str]:
+    kinds: dict[str, list[Unmatched]] = {}
+    for file in plan.unmatched:
+        kinds.setdefault(kind_of(file.scene or "", file.reason), []).append(file)
+    lines = []
+    for files in kinds.values():
+        if len(files) <= FEW:
+            lines += [f"unmatched: {file.path}: {file.reason}" for file in files]
+        else:
+            example = f"{files[0].path}: {files[0].reason}"
+            lines.append(f"unmatched: {len(files)} files, such as {example} (-v lists them)")
+    return lines
+
+
+def _few(lines: list[str]) -> list[str]:
+    more = len(lines) - MOST
+    return lines if more <= 0 else [*lines[:MOST], f"unmatched: {more} more kinds (-v lists them)"]
+
+
+def _about(job: Job) -> list[str]:
+    """What a person should know of a scene's grids and files."""
+    return [*job.differences, *(f"warning: {line}" for line in job.warnings)]
+
+
+def _cells(job: Job) -> tuple[str, ...]:
+    from batchfuse.report.progress import counted
+
+    rows, columns = job.scene.grid.shape
+    return (
+        f"{job.scene.name}:",
+        f"{columns}x{rows} pixels like {job.reference.role},",
+        f"{counted(len(job.tiling), 'tile')} of {job.tiling.size},",
+        _bytes(job.bytes_out),
+    )
+
+
+def _aligned(rows: list[tuple[str, ...]]) -> list[str]:
+    """Rows of cells as lines: the first column to the left, the numbers to the right."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return [
+        " ".join([row[0].ljust(widths[0]), *(c.rjust(w) for c, w in zip(row[1:], widths[1:], strict=True))])
+        for row in rows
+    ]
 
 
 def _bytes(size: float) -> str:

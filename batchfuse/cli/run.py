@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 __all__ = ["progress_of", "run"]
 
+SCROLLED = 20  # scenes, after which the lines of the first may be out of sight
+
 
 @click.command()
 @RECIPE
@@ -62,7 +64,7 @@ def run(
 
     if not quiet:
         print_unmatched(plan, verbose)
-    with progress_of(quiet, verbose) as progress:
+    with progress_of(quiet, verbose, plan) as progress:
         made = run_plan(plan, chosen, overwrite=overwrite, progress=progress)
     if report:
         made.write(report)
@@ -71,6 +73,7 @@ def run(
 
 
 def _print_outcome(report: Report, plan: Plan, quiet: bool) -> None:
+    from batchfuse.report.alike import alike
     from batchfuse.report.progress import counted
 
     failed = [o for o in report.outcomes if o.status not in ("complete", "kept")]
@@ -78,29 +81,35 @@ def _print_outcome(report: Report, plan: Plan, quiet: bool) -> None:
         for outcome in failed:
             click.echo(f"batchfuse: {outcome.scene}: {outcome.status}: {outcome.reason or ''}", err=True)
         return
-    for outcome in report.outcomes:
-        for warning in outcome.warnings if outcome.fused else ():
-            click.echo(f"warning: {outcome.scene}: {warning}", err=True)
+    warned = [(o.scene, warning) for o in report.outcomes if o.fused for warning in o.warnings]
+    for group in alike(warned):
+        if group.scenes > 1:  # what is about one scene was said when it ended
+            click.echo(f"warning: {group}", err=True)
+    if len(report.outcomes) > SCROLLED:
+        for group in alike((o.scene, f"{o.status}: {o.reason}") for o in failed if o.reason):
+            click.echo(str(group), err=True)
     kept = sum(o.status == "kept" for o in report.outcomes)
     done = sum(o.status == "complete" for o in report.outcomes)
+    many = len({scene for scene, _ in warned})
+    warnings = f", {many} with warnings" if many and len(report.outcomes) > 1 else ""
     click.echo(
-        f"{counted(done, 'scene')} fused, {kept} complete before, {len(failed)} not; report: "
-        f"{plan.recipe.output_folder / 'report.json'}",
+        f"{counted(done, 'scene')} fused, {kept} complete before, {len(failed)} not{warnings}; "
+        f"report: {plan.recipe.output_folder / 'report.json'}",
         err=True,
     )
 
 
 @contextmanager
-def progress_of(quiet: bool, verbose: bool) -> Iterator[Progress]:
-    """A bar on a terminal, plain lines in a log."""
+def progress_of(quiet: bool, verbose: bool, plan: Plan | None = None) -> Iterator[Progress]:
+    """Bars on a terminal, plain lines in a log; with the plan, the time left counts pixels."""
     from batchfuse.report.progress import Lines, Silence
+    from batchfuse.terminal import Bar, can_draw
 
+    sizes = {job.scene.name: (len(job.tiling), job.pixels) for job in plan.jobs} if plan else {}
     if quiet:
         yield Silence()
-    elif sys.stderr.isatty() and not verbose:
-        from batchfuse.terminal import Bar
-
-        with Bar() as bar:
+    elif can_draw() and not verbose:
+        with Bar(sizes=sizes) as bar:
             yield bar
     else:
-        yield Lines(every=2.0 if verbose else 10.0)
+        yield Lines(every=2.0 if verbose else 10.0, sizes=sizes)

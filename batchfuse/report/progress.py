@@ -1,13 +1,19 @@
-"""What a run tells while it goes on: plain lines in a log, silence, or a bar drawn by the caller."""
+"""What a run tells while it goes on: plain lines in a log, silence, or bars drawn by the caller."""
 
 from __future__ import annotations
 
 import sys
 import threading
 import time
+from collections.abc import Callable, Mapping
 from typing import Protocol, TextIO
 
-__all__ = ["Lines", "Progress", "Silence", "counted", "duration"]
+from batchfuse.report.account import Account, Size
+from batchfuse.report.alike import Kinds
+
+__all__ = ["Lines", "Progress", "Silence", "counted", "duration", "shortened"]
+
+NAMED = 3  # scenes under way that a line of a log names
 
 
 class Progress(Protocol):
@@ -17,7 +23,7 @@ class Progress(Protocol):
         """A run of this size begins."""
 
     def phase(self, scene: str, phase: str, done: int, total: int) -> None:
-        """A scene is that far in a phase before or after its tiles: statistics, survey, quicklook, export."""
+        """A scene is that far in a phase before or after its tiles: statistics, survey, quicklook."""
 
     def tile(self, scene: str, pixels: int) -> None:
         """A tile was fused and written."""
@@ -28,8 +34,11 @@ class Progress(Protocol):
     def end(self, scene: str, line: str) -> None:
         """A scene is done with; ``line`` says how."""
 
+    def warn(self, scene: str, warning: str) -> None:
+        """A person should look at something of a scene."""
+
     def note(self, line: str) -> None:
-        """Something of the whole run."""
+        """Something about the run as a whole, such as that it is being stopped."""
 
 
 class Silence:
@@ -45,69 +54,94 @@ class Silence:
 
     def end(self, scene: str, line: str) -> None: ...
 
+    def warn(self, scene: str, warning: str) -> None: ...
+
     def note(self, line: str) -> None: ...
 
 
 class Lines:
-    """Plain lines for a log: one a scene, and one every few seconds in between."""
+    """Plain lines for a log: one a scene, and one every few seconds in between.
 
-    def __init__(self, stream: TextIO | None = None, every: float = 10.0) -> None:
+    Args:
+        stream: standard error without one.
+        every: seconds between the lines that say how far the run is.
+        sizes: tiles and pixels of each scene, for the time left; without them every tile counts the same.
+        clock: seconds that only go forward.
+    """
+
+    def __init__(
+        self,
+        stream: TextIO | None = None,
+        every: float = 10.0,
+        sizes: Mapping[str, Size] | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self.stream = stream or sys.stderr
         self.every = every
+        self._clock = clock
         self._lock = threading.Lock()
-        self._started = self._told = time.monotonic()
-        self._scenes = self._tiles = self._done = self._skipped = self._pixels = self._ended = 0
+        self._account = Account(sizes or {}, clock)
+        self._kinds = Kinds()
+        self._told = clock()
 
     def begin(self, scenes: int, tiles: int) -> None:
         """See ``Progress``."""
-        self._scenes, self._tiles = scenes, tiles
-        self._started = self._told = time.monotonic()
-        self._say(f"{counted(scenes, 'scene')}, {counted(tiles, 'tile')}")
+        with self._lock:
+            self._account.begin(scenes, tiles)
+            self._told = self._clock()
+            self._say(f"{counted(scenes, 'scene')}, {counted(tiles, 'tile')}")
 
     def phase(self, scene: str, phase: str, done: int, total: int) -> None:
         """See ``Progress``."""
         with self._lock:
-            due = self._due()
-        if due:
-            self._say(f"{scene}: {phase}, {done} of {total} parts")
+            self._account.phase(scene, phase, done, total)
+            self._say_if_due()
 
     def tile(self, scene: str, pixels: int) -> None:
         """See ``Progress``."""
         with self._lock:
-            self._done += 1
-            self._pixels += pixels
-            if not self._due():
-                return
-            passed = self._told - self._started
-            rate = self._pixels / 1e6 / passed
-            left = (self._tiles - self._done - self._skipped) * passed / self._done
-        self._say(
-            f"{self._done + self._skipped}/{self._tiles} tiles, {rate:.2f} Mpixel/s, "
-            f"about {duration(left)} left (now {scene})"
-        )
+            self._account.tile(scene, pixels)
+            self._say_if_due()
 
-    def skip(self, scene: str, tiles: int) -> None:  # noqa: ARG002
+    def skip(self, scene: str, tiles: int) -> None:
         """See ``Progress``."""
         with self._lock:
-            self._skipped += tiles
+            self._account.skip(scene, tiles)
 
     def end(self, scene: str, line: str) -> None:
         """See ``Progress``."""
         with self._lock:
-            self._ended += 1
-        self._say(f"[{self._ended}/{self._scenes}] {scene}: {line}")
+            self._account.end(scene)
+            self._say(f"[{self._account.ended}/{self._account.scenes}] {scene}: {line}")
+
+    def warn(self, scene: str, warning: str) -> None:
+        """The first warning of each kind; how many scenes have it is told at the end of the run."""
+        with self._lock:
+            if self._kinds.is_new(scene, warning):
+                self._say(f"warning: {scene}: {warning}")
 
     def note(self, line: str) -> None:
         """See ``Progress``."""
-        self._say(line)
+        with self._lock:
+            self._say(line)
 
-    def _due(self) -> bool:
-        """Whether it is time for another line; then it counts as told."""
-        now = time.monotonic()
-        if now - self._told < self.every:
-            return False
-        self._told = now
-        return True
+    def _say_if_due(self) -> None:
+        now = self._clock()
+        if now - self._told >= self.every:
+            self._told = now
+            self._say(self._line())
+
+    def _line(self) -> str:
+        """How far the run is, and what it is at."""
+        account = self._account
+        parts = [f"{account.tiles_done}/{account.tiles} tiles"]
+        if account.rate is not None:
+            parts.append(f"{account.rate / 1e6:.2f} Mpixel/s")
+        if account.seconds_left is not None:
+            parts.append(f"about {duration(account.seconds_left)} left")
+        now = [f"{name}: {at.phase} {at}" for name, at in account.under_way.items()]
+        more = f", and {len(now) - NAMED} more" if len(now) > NAMED else ""
+        return f"{', '.join(parts)} ({', '.join(now[:NAMED])}{more})"
 
     def _say(self, line: str) -> None:
         print(line, file=self.stream, flush=True)
@@ -126,3 +160,11 @@ def duration(seconds: float) -> str:
     if whole < 3600:
         return f"{whole // 60} min {whole % 60} s"
     return f"{whole // 3600} h {whole % 3600 // 60} min"
+
+
+def shortened(text: str, width: int, gap: str = "…") -> str:
+    """The text, its middle left out where it is longer than ``width``: scenes differ at their ends."""
+    if len(text) <= width:
+        return text
+    kept = max(0, width - len(gap))
+    return text[: kept - kept // 2] + gap + text[len(text) - kept // 2 :]

@@ -1,4 +1,4 @@
-"""Draws quickstart.png: the quicklook of the quickstart's scene, reduced to the width of a page.
+"""Draws quickstart.png: the quicklook of the quickstart's scene, in panels that suit the width of a page.
 
 python docs/images/make_quickstart.py
 """
@@ -11,14 +11,16 @@ from pathlib import Path
 from PIL import Image
 
 import batchfuse
+from batchfuse.report import mosaic
 
 HERE = Path(__file__).parent
 RECIPE = HERE.parents[1] / "recipes" / "quickstart" / "recipe.yaml"
-WIDTH = 1080
+PANEL = 320  # reduced here, not afterwards: letters keep their size
 
 
 def main() -> None:
-    """Fuses the scene in a temporary folder, and reduces its quicklook."""
+    """Fuses the scene in a temporary folder, and puts its quicklook on white."""
+    mosaic.AREA = PANEL * PANEL
     with tempfile.TemporaryDirectory() as folder:
         report = batchfuse.run(batchfuse.Recipe.load(RECIPE, [f"output.path={folder}"]))
         if report.exit_code:
@@ -26,8 +28,7 @@ def main() -> None:
         with Image.open(Path(folder) / "valley.quicklook.png") as quicklook:
             page = Image.new("RGBA", quicklook.size, "white")
             page.alpha_composite(quicklook.convert("RGBA"))
-    size = (WIDTH, round(page.height * WIDTH / page.width))
-    page.convert("RGB").resize(size, Image.Resampling.LANCZOS).save(HERE / "quickstart.png", optimize=True)
+    page.convert("RGB").save(HERE / "quickstart.png", optimize=True)
 
 
 if __name__ == "__main__":
