@@ -13,7 +13,8 @@ from shared_data import shared_data
 from batchfuse.errors import RecipeError, SourceError
 from batchfuse.geometry.grid import ControlPoints, Grid
 from batchfuse.geometry.window import Window
-from batchfuse.imagery.geotiff import checked_crs, open_source, read_pixels
+from batchfuse.imagery.geotiff import checked_crs, open_source
+from batchfuse.imagery.pixels import read_pixels
 
 WHOLE = Window.whole((12, 14))
 

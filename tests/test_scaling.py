@@ -10,7 +10,8 @@ from rasters import write_raster
 
 from batchfuse.errors import SourceError
 from batchfuse.geometry.window import Window
-from batchfuse.imagery.geotiff import open_source, read_pixels
+from batchfuse.imagery.geotiff import open_source
+from batchfuse.imagery.pixels import read_pixels
 from batchfuse.imagery.scaling import Scaling, Statistics, scaled, wanted_bins
 from batchfuse.imagery.tally import Tally, refined, tallied
 

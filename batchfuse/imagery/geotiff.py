@@ -1,36 +1,27 @@
-"""Rasters on disk: their headers as sources, their pixels window by window (rasterio)."""
+"""Rasters on disk: their headers become sources (rasterio)."""
 
 from __future__ import annotations
 
 import hashlib
 import math
-import threading
-import warnings
-from collections import OrderedDict
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import rasterio
-from numpy.typing import NDArray
 from rasterio.crs import CRS
 from rasterio.enums import ColorInterp, MaskFlags
-from rasterio.errors import CRSError, NotGeoreferencedWarning, RasterioError
+from rasterio.errors import CRSError
 
 from batchfuse.errors import RecipeError, SourceError
 from batchfuse.geometry.grid import ControlPoints, Grid
-from batchfuse.geometry.window import Window
+from batchfuse.imagery.raster_files import opened
 from batchfuse.imagery.scene import Band, Source, SourceFile, can_hold
 
-__all__ = ["checked_crs", "open_source", "read_pixels"]
-
-# A file without a georeference is a case that align.py names in one line of its own.
-warnings.filterwarnings("ignore", category=NotGeoreferencedWarning)
+__all__ = ["checked_crs", "open_source"]
 
 ENDS = 128 * 1024  # bytes of each end of a file that go into its checksum
-HANDLES = 8  # open files a thread: 100 threads stay below the usual limit of 1024
 COLOURS = (ColorInterp.red, ColorInterp.green, ColorInterp.blue)
 
 
@@ -78,36 +69,12 @@ def open_source(
     )
 
 
-def read_pixels(source: Source, window: Window) -> tuple[NDArray[Any], NDArray[np.bool_]]:
-    """File values (bands, y, x) and validity (y, x) of a window of the source's own pixels.
-
-    A palette is expanded to its colours (uint8), to one band if they are all gray.
-
-    Raises:
-        SourceError: the pixels can't be read.
-    """
-    values: list[NDArray[Any]] = []
-    for band in source.bands[:1] if source.palette else source.bands:
-        values.append(_read(source.files[band.file], band.number, window))
-    pixels = np.stack(values)
-    valid = _valid(source, pixels)
-    for file, band_number in source.masks:
-        valid &= _read(source.files[file], band_number, window, mask=True) > 0
-    if source.palette:
-        colours = np.zeros((max(256, len(source.palette)), 4), np.uint8)
-        colours[: len(source.palette)] = source.palette
-        expanded = colours[pixels[0]]
-        valid &= expanded[..., 3] > 0
-        pixels = np.moveaxis(expanded[..., : len(source.bands)], -1, 0)
-    return pixels, valid
-
-
 class _Header:
     """What one file says of itself."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        with _opened(path) as dataset:
+        with opened(path) as dataset:
             self.dtypes = dataset.dtypes
             self.shape = (dataset.height, dataset.width)
             self.transform = dataset.transform
@@ -289,97 +256,3 @@ def _identified(path: Path, sidecars: Sequence[Path]) -> SourceFile:
             stream.seek(max(ENDS, length - ENDS))
             digest.update(stream.read(ENDS))
     return SourceFile(path, size, digest.hexdigest(), path.stat().st_mtime_ns)
-
-
-def _valid(source: Source, pixels: NDArray[Any]) -> NDArray[np.bool_]:
-    """Where the file values themselves say valid.
-
-    A colour pixel is invalid where any of its bands is, except in 8-bit images whose nodata is an
-    ordinary ink (black is 0, 0, 0): there all three have to say so, as GDAL's own mask has it.
-    """
-    told = np.stack(
-        [_is_nodata(values, band.nodata) for values, band in zip(pixels, source.bands, strict=False)]
-    )
-    invalid = told.all(0) if pixels.dtype == np.uint8 else told.any(0)
-    if pixels.dtype.kind == "f":
-        invalid |= ~np.isfinite(pixels).all(0)
-    return np.asarray(~invalid)
-
-
-def _is_nodata(values: NDArray[Any], nodata: float | None) -> NDArray[np.bool_]:
-    if nodata is None or not math.isfinite(nodata):
-        return np.zeros(values.shape, bool)  # NaN and infinity are invalid anyway
-    if values.dtype.kind != "f":
-        if not can_hold(values.dtype.name, nodata):
-            return np.zeros(values.shape, bool)
-        return np.asarray(values == values.dtype.type(nodata))
-    # the tag is decimal text: it names the pixel's float only to about seven digits
-    tolerance = abs(nodata) * (1e-6 if values.dtype == np.float32 else 1e-12)
-    with np.errstate(invalid="ignore", over="ignore"):
-        return np.asarray(np.abs(values.astype(np.float64) - nodata) <= tolerance)
-
-
-class _Handles(threading.local):
-    """Open files of this thread: a handle opened anew for each tile defeats GDAL's block cache."""
-
-    def __init__(self) -> None:
-        self.open: OrderedDict[tuple[Path, int], Any] = OrderedDict()
-
-    def get(self, file: SourceFile) -> Any:
-        key = (file.path, file.stamp)
-        dataset = self.open.pop(key, None)
-        if dataset is None:
-            dataset = rasterio.open(file.path)
-        self.open[key] = dataset
-        while len(self.open) > HANDLES:
-            self.open.popitem(last=False)[1].close()
-        return dataset
-
-
-_handles = _Handles()
-
-
-def _read(file: SourceFile, band: int, window: Window, mask: bool = False) -> NDArray[Any]:
-    box = tuple(zip(window.start, window.stop, strict=True))
-    try:
-        with rasterio.Env(GDAL_CACHEMAX=256, GDAL_NUM_THREADS=1, GDAL_DISABLE_READDIR_ON_OPEN="TRUE"):
-            dataset = _handles.get(file)
-            read = dataset.read_masks if mask else dataset.read
-            return np.asarray(read(band, window=box))
-    except (RasterioError, OSError) as error:
-        raise _unreadable(file.path, error) from error
-
-
-@contextmanager
-def _opened(path: Path) -> Iterator[Any]:
-    try:
-        # sidecars are asked for by name: a folder of thousands need not be listed for each
-        with rasterio.Env(GDAL_DISABLE_READDIR_ON_OPEN="TRUE"), rasterio.open(path) as dataset:
-            yield dataset
-    except (RasterioError, OSError, ValueError) as error:
-        raise _unreadable(path, error) from error
-
-
-def _unreadable(path: Path, error: Exception) -> SourceError:
-    """The one line for a file that GDAL can't open or read."""
-    if not path.exists():
-        return SourceError(f"{path} does not exist")
-    if path.is_dir():
-        return SourceError(f"{path} is a folder, not an image")
-    try:
-        with path.open("rb") as stream:
-            head = stream.read(64)
-    except OSError as refused:
-        return SourceError(f"{path} can't be read: {refused.strerror}")
-    if not head:
-        return SourceError(f"{path} is empty (0 bytes): copy or download it again")
-    if head.startswith(b"version https://git-lfs"):
-        return SourceError(f"{path} is a Git LFS pointer, not the image: run `git lfs pull`")
-    if "Too many open files" in str(error):
-        return SourceError(f"{path} can't be opened, too many files are open: raise `ulimit -n`")
-    if "not recognized" in str(error):
-        return SourceError(f"{path} is not an image GDAL can read (it begins with {head[:12]!r})")
-    detail = str(error.__cause__ or error).splitlines()[0].removesuffix(".")
-    return SourceError(
-        f"{path} can't be read ({detail}): the file is damaged or cut off, copy or download it again"
-    )
