@@ -32,10 +32,15 @@ def _weights(weights: Mapping[str, Any] | None) -> str:
     return f"{weights['name']} ({weights['sha256'][:12]}…)" if weights else "none"
 
 
+def _files(source: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """The files of a source, its mask the last."""
+    return [*source["files"], *([source["mask"]] if "mask" in source else [])]
+
+
 def _changed_files(stored: Iterable[Mapping[str, Any]], wanted: Iterable[Mapping[str, Any]]) -> Iterator[str]:
-    before = {source["role"]: source["files"] for source in stored}
+    before = {source["role"]: _files(source) for source in stored}
     for source in wanted:
-        role, files = source["role"], source["files"]
+        role, files = source["role"], _files(source)
         if role not in before or before[role] == files:
             continue
         names = [file["name"] for file in before[role]], [file["name"] for file in files]

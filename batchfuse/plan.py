@@ -19,8 +19,8 @@ from batchfuse.imagery.align import Alignment, align
 from batchfuse.imagery.discovery import Discovery, FoundScene, Unmatched, discover
 from batchfuse.imagery.geotiff import checked_crs, open_source
 from batchfuse.imagery.reference import reference_grid, reference_of
-from batchfuse.imagery.scene import Scene, Source
-from batchfuse.recipe import Recipe
+from batchfuse.imagery.scene import MaskRule, Scene, Source
+from batchfuse.recipe import MaskSettings, Recipe
 
 __all__ = ["Failure", "Job", "Plan", "Ranges", "make_plan"]
 
@@ -62,6 +62,8 @@ class Job:
     """How the other sources come onto the grid."""
     validity: str
     """any or all."""
+    color: str
+    """luma or bands."""
     method: str
     """Name of the fusion method."""
     strategy: str
@@ -83,6 +85,11 @@ class Job:
     def reference(self) -> Source:
         """The source that gives grid, units and colour."""
         return self.scene.sources[self.scene.reference]
+
+    @property
+    def layers(self) -> int:
+        """How often each tile is fused: once, or once for each band of the reference."""
+        return len(self.reference.bands) if self.color == "bands" else 1
 
     @property
     def pixels(self) -> int:
@@ -219,12 +226,15 @@ def _weights(recipe: Recipe, default: str) -> str:
 
 
 def _job(recipe: Recipe, found: FoundScene, strategy: Strategy, weights: str, checksum: str | None) -> Job:
-    sources = tuple(_source(recipe, role, files) for role, files in found.files.items())
+    sources = tuple(
+        _source(recipe, role, files, found.masks.get(role)) for role, files in found.files.items()
+    )
     index = reference_of(sources, recipe.reference)
     grid, turned = reference_grid(sources[index])
     scene = Scene(found.name, sources, index, grid)
     alignments = tuple(_aligned(grid, sources[index], source) for source in sources)
     _refuse_mixed_scales(recipe, sources[index])
+    _refuse_many_bands(source for i, source in enumerate(sources) if i != index)
     differences = _differences(sources, alignments)
     if differences and recipe.grid.mismatch == "error":
         raise SceneError(
@@ -243,6 +253,7 @@ def _job(recipe: Recipe, found: FoundScene, strategy: Strategy, weights: str, ch
         ranges=tuple(_ranges(recipe, source.role) for source in sources),
         resampling=recipe.grid.resampling,
         validity=recipe.validity,
+        color=recipe.fusion.color,
         method=recipe.fusion.method,
         strategy=strategy.name,
         weights=weights,
@@ -264,7 +275,17 @@ def _refuse_mixed_scales(recipe: Recipe, reference: Source) -> None:
         )
 
 
-def _source(recipe: Recipe, role: str, files: Sequence[Path]) -> Source:
+def _refuse_many_bands(others: Iterable[Source]) -> None:
+    """Any number of bands is for the reference alone: the others take part with one luminance."""
+    for source in others:
+        if len(source.bands) not in (1, 3):
+            raise SceneError(
+                f"{source.name} has {len(source.bands)} bands and is not the reference: say which one or "
+                f"which three (red, green, blue) with `bands:`, or say `reference: {source.role}`"
+            )
+
+
+def _source(recipe: Recipe, role: str, files: Sequence[Path], mask: Path | None) -> Source:
     wanted = recipe.inputs[role]
     return open_source(
         role,
@@ -274,7 +295,13 @@ def _source(recipe: Recipe, role: str, files: Sequence[Path]) -> Source:
         offset=wanted.offset,
         nodata=wanted.nodata,
         crs=wanted.crs,
+        mask=(mask, _mask_rule(wanted.mask)) if mask and wanted.mask else None,
+        every_band=recipe.fusion.color == "bands",
     )
+
+
+def _mask_rule(wanted: MaskSettings) -> MaskRule:
+    return MaskRule(wanted.reject_bits or (), wanted.reject_values or (), wanted.accept_values or ())
 
 
 def _aligned(grid: Any, reference: Source, source: Source) -> Alignment:
@@ -304,10 +331,7 @@ def _record(
         "recipe": resolved,
         "identity": identity,
         "reference": scene.sources[scene.reference].role,
-        "sources": [
-            {"role": source.role, "files": [file.identity() for file in source.files]}
-            for source in scene.sources
-        ],
+        "sources": [source.identity() for source in scene.sources],
         "weights": {"name": Path(weights).name, "sha256": checksum} if weights else None,
     }
 
@@ -324,6 +348,7 @@ def _described(job: Job) -> dict[str, Any]:
         "sources": {
             source.role: {
                 "files": [str(file.path) for file in source.files],
+                "mask": str(source.quality.file.path) if source.quality else None,
                 "shape": list(Window.whole(source.place.shape).shape),
                 "dtype": source.dtype,
                 "bands": len(source.bands),

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from batchfuse.geometry.window import Window
+from batchfuse.imagery.masks import accepted
 from batchfuse.imagery.raster_files import read_band
 from batchfuse.imagery.scene import Source, can_hold
 
@@ -30,6 +31,10 @@ def read_pixels(source: Source, window: Window) -> tuple[NDArray[Any], NDArray[n
     valid = _valid(source, pixels)
     for file, band_number in source.masks:
         valid &= read_band(source.files[file], band_number, window, mask=True) > 0
+    for file, band_number in source.alphas:
+        valid &= read_band(source.files[file], band_number, window) > 0
+    if source.quality is not None:
+        valid &= accepted(source.quality, window)
     if source.palette:
         colours = np.zeros((max(256, len(source.palette)), 4), np.uint8)
         colours[: len(source.palette)] = source.palette
