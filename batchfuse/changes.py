@@ -7,7 +7,7 @@ from typing import Any
 
 from batchfuse.recipe import differences
 
-__all__ = ["changes"]
+__all__ = ["changes", "other_ranges"]
 
 
 def changes(stored: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[str]:
@@ -21,6 +21,17 @@ def changes(stored: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[str]:
             f"weights: {_weights(stored.get('weights'))} in the store, {_weights(wanted['weights'])} now"
         )
     return changed + list(_changed_files(stored.get("sources", []), wanted["sources"]))
+
+
+def other_ranges(stored: Mapping[str, Any], wanted: Mapping[str, tuple[float, float]]) -> list[str]:
+    """Where the ranges that a store was scaled by are not those wanted; its record may be damaged."""
+    found = {source["role"]: source.get("scaling", {}) for source in stored.get("sources", [])}
+    return [
+        f"scaling of {role}: {scaling['low']:.10g} to {scaling['high']:.10g} in the store, "
+        f"{wanted[role][0]:.10g} to {wanted[role][1]:.10g} over the campaign"
+        for role, scaling in found.items()
+        if role in wanted and "low" in scaling and (scaling["low"], scaling["high"]) != wanted[role]
+    ]
 
 
 def _checksum(weights: Mapping[str, Any] | None) -> str | None:

@@ -10,6 +10,7 @@ from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from batchfuse.campaign import ready
 from batchfuse.cluster import Cluster, Stopped
 from batchfuse.errors import RecipeError, SceneError
 from batchfuse.fusion.device import resolved_device
@@ -74,7 +75,8 @@ def run_plan(
             with Cluster(profile) as cluster:
                 # the network's own threads take the cores that tiles at once leave idle
                 threads = max(1, cores() // min(cluster.threads, max(1, plan.tiles)))
-                runner.run(cluster, Compute(device, profile.precision, threads), plan.jobs, stop_early)
+                jobs = runner.ready(cluster, plan, stop_early)
+                runner.run(cluster, Compute(device, profile.precision, threads), jobs, stop_early)
     finally:
         left = [
             Outcome(j.scene.name, "not started") for j in plan.jobs if j.scene.name not in runner.outcomes
@@ -85,6 +87,7 @@ def run_plan(
             seconds=time.monotonic() - started,
             device=device,
             interrupted=runner.interrupted,
+            warnings=runner.warnings,
             recipe_folder=str(plan.recipe.folder.resolve()),
         )
         report.write(folder / "report.json")
@@ -115,7 +118,22 @@ class _Runner:
     progress: Progress
     outcomes: dict[str, Outcome] = field(default_factory=dict)
     interrupted: bool = False
+    warnings: tuple[str, ...] = ()
     halted: threading.Event = field(default_factory=threading.Event)
+
+    def ready(self, cluster: Cluster, plan: Plan, stop_early: bool) -> tuple[Job, ...]:
+        """The plan's jobs, with one range for the campaign where the recipe asks for it."""
+        try:
+            found = ready(plan, cluster, self.overwrite, self.progress)
+        except (KeyboardInterrupt, Stopped):
+            self.interrupted = True
+            return ()
+        self.warnings = found.warnings
+        tiles = {job.scene.name: len(job.tiling) for job in plan.jobs}
+        for failure in found.failures:
+            self.progress.skip(failure.scene, tiles[failure.scene])
+            self.tell(Outcome(failure.scene, "failed", failure.reason))
+        return () if stop_early and found.failures else found.jobs
 
     def run(self, cluster: Cluster, compute: Compute, jobs: Sequence[Job], stop_early: bool) -> None:
         """Fills ``outcomes``; a bug stops the other scenes, and keeps its traceback."""

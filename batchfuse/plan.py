@@ -135,6 +135,8 @@ class Plan:
     """The scenes that can't."""
     unmatched: tuple[Unmatched, ...]
     """Files that belong to no scene, each with the reason."""
+    campaign: tuple[Job, ...] = ()
+    """Every scene, those left out by ``--only``, too, where `scaling: campaign` asks for one range."""
 
     @property
     def tiles(self) -> int:
@@ -182,18 +184,22 @@ def make_plan(recipe: Recipe, only: str | None = None) -> Plan:
     found = _found(recipe)
     scenes = [scene for scene in found.scenes if only is None or fnmatch.fnmatchcase(scene.name, only)]
     if only is not None and not scenes:
-        names = ", ".join(scene.name for scene in found.scenes[:5])
-        raise RecipeError(f"--only {only} matches none of the {len(found.scenes)} scenes ({names}, …)")
+        first = ", ".join(scene.name for scene in found.scenes[:5])
+        raise RecipeError(f"--only {only} matches none of the {len(found.scenes)} scenes ({first}, …)")
     jobs: list[Job] = []
     failures = _incomplete(recipe, found, only)
-    for scene in scenes:
+    names = {scene.name for scene in scenes}
+    for scene in found.scenes if recipe.scaling == "campaign" else scenes:
         try:
             jobs.append(_job(recipe, scene, strategy, weights, checksum))
         except SceneError as error:
-            failures.append(Failure(scene.name, str(error)))
+            if scene.name in names:
+                failures.append(Failure(scene.name, str(error)))
+    campaign = tuple(jobs) if recipe.scaling == "campaign" else ()
+    jobs = [job for job in jobs if job.scene.name in names]
     told = {failure.scene for failure in failures}
     left = tuple(file for file in found.unmatched if file.scene not in told)
-    return Plan(recipe, tuple(jobs), tuple(failures), left)
+    return Plan(recipe, tuple(jobs), tuple(failures), left, campaign)
 
 
 def _incomplete(recipe: Recipe, found: Discovery, only: str | None) -> list[Failure]:

@@ -336,11 +336,11 @@ def recipe_schema() -> dict[str, Any]:
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **Recipe.model_json_schema()}
 
 
-def differences(stored: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[str]:
+def differences(stored: Mapping[str, Any], wanted: Mapping[str, Any], where: str = "the store") -> list[str]:
     """How two identities differ, a line a key: ``fusion.strategy: l1 in the store, mean in the recipe``."""
     old, new = _flat(stored), _flat(wanted)
     return [
-        f"{key}: {_told(old, key)} in the store, {_told(new, key)} in the recipe"
+        f"{key}: {_told(old, key)} in {where}, {_told(new, key)} in the recipe"
         for key in dict.fromkeys((*old, *new))
         if old.get(key) != new.get(key)
     ]

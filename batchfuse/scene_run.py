@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, TypeVar
 
-from batchfuse.changes import changes
+from batchfuse.changes import changes, other_ranges
 from batchfuse.cluster import Cluster, Stopped
 from batchfuse.errors import SceneError, StoreError
 from batchfuse.fusion.device import resolved_precision
@@ -83,7 +83,7 @@ class SceneRun:
         if self.overwrite and is_store(job.store):
             return None
         store = Store.open(job.store)
-        changed = changes(store.record, self._record())
+        changed = changes(store.record, self._record()) or other_ranges(store.record, self._ranges())
         if changed:
             raise StoreError(
                 f"{job.store} was made otherwise ({'; '.join(changed)}): give another `output.path`, "
@@ -115,6 +115,11 @@ class SceneRun:
             measured_scaling(source, alignment, ranges.range, ranges.percentiles, mapped)
             for source, alignment, ranges in parts
         )
+
+    def _ranges(self) -> dict[str, tuple[float, float]]:
+        """The ranges that are known before any pixel is read."""
+        pairs = zip(self.job.scene.sources, self.job.ranges, strict=True)
+        return {source.role: ranges.range for source, ranges in pairs if ranges.range is not None}
 
     def _record(self) -> dict[str, Any]:
         precision = resolved_precision(self.compute.precision)

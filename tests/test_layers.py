@@ -46,6 +46,7 @@ ORDER = (
     ("recipe_file", "recipe_mistakes", "recipe_values", "profile", "recipe"),
     ("plan",),
     ("changes", "cluster", "encoding"),
+    ("campaign_passes", "campaign"),
     ("task",),
     ("scene_run",),
     ("engine",),

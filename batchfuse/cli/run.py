@@ -81,6 +81,8 @@ def _print_outcome(report: Report, plan: Plan, quiet: bool) -> None:
     for outcome in report.outcomes:
         for warning in outcome.warnings if outcome.fused else ():
             click.echo(f"warning: {outcome.scene}: {warning}", err=True)
+    for warning in report.warnings:
+        click.echo(f"warning: {warning}", err=True)
     kept = sum(o.status == "kept" for o in report.outcomes)
     done = sum(o.status == "complete" for o in report.outcomes)
     click.echo(

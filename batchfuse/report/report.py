@@ -62,6 +62,8 @@ class Report:
     """Where the network computed."""
     interrupted: bool = False
     """Whether it was stopped by hand."""
+    warnings: tuple[str, ...] = ()
+    """What a person should look at, of the run as a whole."""
     recipe_folder: str = ""
     """The folder that the recipe's relative paths start from."""
 
@@ -79,6 +81,7 @@ class Report:
             "unmatched": [{"path": path, "reason": reason} for path, reason in self.unmatched],
             "seconds": round(self.seconds, 3),
             "interrupted": self.interrupted,
+            "warnings": list(self.warnings),
             "recipe_folder": self.recipe_folder,
             "device": self.device,
             "host": socket.gethostname(),
