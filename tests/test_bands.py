@@ -1,4 +1,4 @@
-"""``color: bands``: each band of the reference is fused on its own (test_exactness.py has tiles and whole)."""
+"""``color: bands``: each band of the reference is fused on its own (tiles and whole: test_exactness.py)."""
 
 from __future__ import annotations
 

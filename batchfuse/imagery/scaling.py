@@ -34,7 +34,7 @@ __all__ = [
 
 MOST = 1e30  # a lone huge pixel must not become infinite within the network
 ENOUGH = 100  # valid values below which an extreme one is no surprise
-PADDED = 0.05  # share of exact zeros that is a surprise in a float image
+PADDED = 0.05  # share of one value that is a surprise: exact zeros in a float image, or any value set apart
 
 Percentiles = tuple[float, float]
 
@@ -207,6 +207,8 @@ def _suspects(tally: Tally, counted: bool, real: bool) -> list[tuple[float, floa
         share = many / tally.valid
         lone = gap > body / 2 and (share >= 1e-4 or abs(value) > 100 * max(map(abs, edges[1:-1])))
         padded = value == 0 and share > PADDED and real
-        if lone or padded:
+        # bright land lies far from 0 and still spreads wider than that: there the sheer number tells
+        apart = share > PADDED and gap > max(body / 20, 20 * body / edges.size)
+        if lone or padded or apart:
             suspects.append((value, share))
     return suspects
