@@ -87,7 +87,7 @@ class Job:
         return self.scene.sources[self.scene.reference]
 
     @property
-    def layers(self) -> int:
+    def stacks(self) -> int:
         """How often each tile is fused: once, or once for each band of the reference."""
         return len(self.reference.bands) if self.color == "bands" else 1
 

@@ -103,7 +103,7 @@ class SceneRun:
         work = Work(uuid.uuid4().hex, job, self.scalings, (), self.compute)
         if job.survey_tiling is None:
             return work
-        extremes = (Extremes.empty(len(job.scene.sources)),) * job.layers
+        extremes = (Extremes.empty(len(job.scene.sources)),) * job.stacks
         for found in self._mapped("survey", survey_tile, [(work, t.index) for t in job.survey_tiling]):
             extremes = tuple(e.merge(more) for e, more in zip(extremes, found, strict=True))
         return replace(work, extremes=extremes)

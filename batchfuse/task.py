@@ -56,7 +56,7 @@ class Work:
     scalings: tuple[Scaling, ...]
     """One a source."""
     extremes: tuple[Extremes, ...]
-    """The strategy's survey, one a layer; empty where it asks for none."""
+    """The strategy's survey, one a stack; empty where it asks for none."""
     compute: Compute
     """The device."""
 
@@ -76,16 +76,16 @@ class ScenePixels:
     bands: NDArray[np.float32] | None
     """(band, y, x), scaled: the reference's, where each band is fused on its own."""
 
-    def layers(self) -> Iterator[NDArray[np.float32]]:
+    def stacks(self) -> Iterator[NDArray[np.float32]]:
         """What the network fuses, one after the other, each (source, y, x): one, or one a band."""
         if self.bands is None:
             yield self.luminances
             return
         for band in self.bands:
-            layer = self.luminances.copy()
-            layer[self.reference] = band
+            stack = self.luminances.copy()
+            stack[self.reference] = band
             # what is invalid was filled for the first band, and wants another mean for each
-            yield filled(layer, self.valid)
+            yield filled(stack, self.valid)
 
     def shown(self, validity: str) -> NDArray[np.bool_]:
         """Where the fused image is valid, (y, x)."""
@@ -114,22 +114,22 @@ def read_scene(work: Work, window: Window) -> ScenePixels:
 
 
 def survey_tile(work: Work, index: tuple[int, ...]) -> tuple[Extremes, ...]:
-    """What the strategy asks of one tile's core, one a layer."""
+    """What the strategy asks of one tile's core, one a stack."""
     tiling = work.job.survey_tiling
     assert tiling is not None
     tile = tiling[index]
     pixels = read_scene(work, tile.window)
     core = tile.core.relative_to(tile.window)
-    return tuple(_fuser(work).survey(layer, pixels.valid, core) for layer in pixels.layers())
+    return tuple(_fuser(work).survey(stack, pixels.valid, core) for stack in pixels.stacks())
 
 
 def fuse_window(work: Work, core: Window, read: Window) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
     """Fused values (bands, y, x) in the scaled range, and validity, of ``core`` read through ``read``."""
     pixels = read_scene(work, read)
     inner = core.relative_to(read)
-    surveys = work.extremes or (None,) * work.job.layers
-    layers = zip(pixels.layers(), surveys, strict=True)
-    fused = np.stack([_fuser(work).fuse(layer, inner, extremes) for layer, extremes in layers])
+    surveys = work.extremes or (None,) * work.job.stacks
+    stacks = zip(pixels.stacks(), surveys, strict=True)
+    fused = np.stack([_fuser(work).fuse(stack, inner, extremes) for stack, extremes in stacks])
     if pixels.colour is not None:
         fused = recolored(pixels.colour[(slice(None), *inner.slices)], fused[0])
     return fused, pixels.shown(work.job.validity)[inner.slices]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pickle
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -220,6 +221,34 @@ def test_the_ranges_are_those_of_all_scenes_also_with_only(tmp_path: Path) -> No
     assert not (tmp_path / "one/b.zarr").exists()
     records = [Store.open(tmp_path / folder / "a.zarr").record["sources"] for folder in ("one", "all")]
     assert records[0] == records[1]
+
+
+def test_the_kept_ranges_are_the_same_bytes_whatever_the_threads_and_the_order(tmp_path: Path) -> None:
+    write_campaign(tmp_path, "abcdef", (40, 50))
+    for threads in (1, 4):
+        recipe = recipe_of(tmp_path, output={"path": f"in{threads}"})
+        batchfuse.run(recipe, Profile(threads=threads), only="a")
+    assert (tmp_path / "in1" / FILE).read_bytes() == (tmp_path / "in4" / FILE).read_bytes()
+
+
+def test_tasks_and_what_they_give_back_can_go_to_other_processes(tmp_path: Path) -> None:
+    write_campaign(tmp_path, "a")
+    jobs = make_plan(recipe_of(tmp_path)).campaign
+    counting = campaign_passes._Counting(jobs, [0, 1])
+    counting.run(Pickling(), lambda *_: None)  # type: ignore[arg-type]
+    found = dict(counting.distributions(Pickling(), jobs, lambda *_: None))  # type: ignore[arg-type]
+    for index, role in enumerate(INPUTS):
+        wanted = np.percentile(pixels(tmp_path, role), 99.5)
+        assert found[index].percentile(99.5) == pytest.approx(wanted, rel=1e-12)
+
+
+class Pickling:
+    """Runs tasks here, as another process would get them."""
+
+    def map(self, function: Any, items: Any) -> Iterator[Any]:
+        for item in items:
+            called, arguments = pickle.loads(pickle.dumps((function, item)))
+            yield pickle.loads(pickle.dumps(called(*arguments)))
 
 
 def test_a_scene_that_comes_later_gets_the_kept_ranges_and_a_warning(tmp_path: Path) -> None:

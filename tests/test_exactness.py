@@ -280,7 +280,7 @@ def run_in_tiles(work: Work, size: int) -> Array:
     asked = None if job.survey_tiling is None else Tiling(shape, size, job.survey_tiling.halo)
     work = replace(work, job=replace(job, tiling=tiling, survey_tiling=asked))
     if asked is not None:
-        survey = (Extremes.empty(len(job.scene.sources)),) * job.layers
+        survey = (Extremes.empty(len(job.scene.sources)),) * job.stacks
         for tile in asked:
             found = survey_tile(work, tile.index)
             survey = tuple(one.merge(more) for one, more in zip(survey, found, strict=True))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -9,11 +10,13 @@ import numpy as np
 import pytest
 import rasterio
 from affine import Affine
+from click.testing import CliRunner
 from numpy.typing import NDArray
 from rasters import NORTH_UP, photo, write_raster
 from shared_data import shared_data
 
 import batchfuse
+from batchfuse.cli import commands
 from batchfuse.errors import RecipeError, SourceError
 from batchfuse.geometry.window import Window
 from batchfuse.imagery.discovery import discover
@@ -255,6 +258,22 @@ def test_the_record_has_the_mask_and_another_one_is_refused(tmp_path: Path) -> N
     }
     assert "mask.reject_bits" in (run(tmp_path, other).outcomes[0].reason or "")
     assert "mask" in (run(tmp_path, {**INPUTS, "optical": "{scene}_O.tif"}).outcomes[0].reason or "")
+
+
+def test_plan_and_info_name_the_mask(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_scene(tmp_path)
+    run(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    text = "inputs:\n  thermal: '{scene}_T.tif'\n  optical: {path: '{scene}_O.tif', mask: '{scene}_QA.tif'}\n"
+    (tmp_path / "recipe.yaml").write_text(text)
+    told = CliRunner().invoke(commands, ["plan", "recipe.yaml", "-v"]).output
+    assert "  optical: a_O.tif, mask a_QA.tif\n" in told
+    planned = json.loads(CliRunner().invoke(commands, ["plan", "recipe.yaml", "--json"]).output)
+    assert planned["scenes"][0]["sources"]["optical"]["mask"] == "a_QA.tif"
+    assert planned["scenes"][0]["sources"]["thermal"]["mask"] is None
+    assert (
+        "  optical: a_O.tif, mask a_QA.tif, " in CliRunner().invoke(commands, ["info", "fused/a.zarr"]).output
+    )
 
 
 def test_a_mask_that_rejects_everything_is_named(tmp_path: Path) -> None:

@@ -126,6 +126,13 @@ def test_a_fill_value_nearer_than_the_values_are_wide_is_told_by_its_number(tmp_
     assert "`nodata: 0`" in warning
 
 
+def test_a_range_of_one_value_is_warned_about(tmp_path: Path) -> None:
+    values = np.full((80, 80), 500, np.uint16)
+    values[:2] = np.arange(160).reshape(2, 80) + 501
+    (warning,) = scaling_of(write_raster(tmp_path / "a.tif", values), percentiles=(2, 90)).warnings
+    assert "the range is the one value 500" in warning
+
+
 def test_ordinary_scenes_are_not_warned_about(tmp_path: Path) -> None:
     rng = np.random.default_rng(10)
     for name, values in {

@@ -43,7 +43,8 @@ def print_plan(plan: Plan, threads: int, verbose: bool) -> None:
             f"{counted(len(job.tiling), 'tile')} of {job.tiling.size}, {_bytes(job.bytes_out)} -> {job.store}"
         )
         for source in job.scene.sources if verbose else ():
-            click.echo(f"  {source.role}: {source.name}")
+            mask = f", mask {source.quality.file.path}" if source.quality else ""
+            click.echo(f"  {source.role}: {source.name}{mask}")
         for line in job.differences:
             click.echo(f"  {line}")
         for line in job.warnings:
