@@ -7,7 +7,7 @@ from typing import Any
 
 from batchfuse.recipe import differences
 
-__all__ = ["changes"]
+__all__ = ["changes", "other_ranges"]
 
 
 def changes(stored: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[str]:
@@ -23,6 +23,17 @@ def changes(stored: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[str]:
     return changed + list(_changed_files(stored.get("sources", []), wanted["sources"]))
 
 
+def other_ranges(stored: Mapping[str, Any], wanted: Mapping[str, tuple[float, float]]) -> list[str]:
+    """Where the ranges that a store was scaled by are not those wanted; its record may be damaged."""
+    found = {source["role"]: source.get("scaling", {}) for source in stored.get("sources", [])}
+    return [
+        f"scaling of {role}: {scaling['low']:.10g} to {scaling['high']:.10g} in the store, "
+        f"{wanted[role][0]:.10g} to {wanted[role][1]:.10g} over the campaign"
+        for role, scaling in found.items()
+        if role in wanted and "low" in scaling and (scaling["low"], scaling["high"]) != wanted[role]
+    ]
+
+
 def _checksum(weights: Mapping[str, Any] | None) -> str | None:
     """What tells weights apart: their bytes, whatever the file is called."""
     return weights["sha256"] if weights else None
@@ -32,10 +43,15 @@ def _weights(weights: Mapping[str, Any] | None) -> str:
     return f"{weights['name']} ({weights['sha256'][:12]}…)" if weights else "none"
 
 
+def _files(source: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """The files of a source, its mask the last."""
+    return [*source["files"], *([source["mask"]] if "mask" in source else [])]
+
+
 def _changed_files(stored: Iterable[Mapping[str, Any]], wanted: Iterable[Mapping[str, Any]]) -> Iterator[str]:
-    before = {source["role"]: source["files"] for source in stored}
+    before = {source["role"]: _files(source) for source in stored}
     for source in wanted:
-        role, files = source["role"], source["files"]
+        role, files = source["role"], _files(source)
         if role not in before or before[role] == files:
             continue
         names = [file["name"] for file in before[role]], [file["name"] for file in files]

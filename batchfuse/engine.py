@@ -11,6 +11,7 @@ from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from batchfuse.campaign import ready
 from batchfuse.cluster import Cluster, Stopped, Worker, opened_cluster
 from batchfuse.errors import RecipeError, SceneError
 from batchfuse.imagery.naming import natural_order
@@ -124,6 +125,7 @@ class _Runner:
     running: set[str] = field(default_factory=set)
     workers: Sequence[Worker] = ()
     interrupted: bool = False
+    warnings: tuple[str, ...] = ()
     halted: threading.Event = field(default_factory=threading.Event)
     pace: Pace = field(default_factory=Pace)
     _cluster: Cluster | None = None
@@ -147,13 +149,33 @@ class _Runner:
                 self.progress.note(_introduced(self.workers))
             threads = cluster.pool.kernel_threads(plan.tiles)
             compute = Compute(cluster.pool.device, self.profile.precision, threads)
-            self._drive_all(cluster, compute)
+            if self._measured(cluster):
+                self._drive_all(cluster, compute)
 
     def halt(self, reason: str) -> None:
         """Begins no further tile; the scenes under way end as interrupted, for this reason."""
         self.halted.set()
         if self._cluster is not None:
             self._cluster.stop(reason)
+
+    def _measured(self, cluster: Cluster) -> bool:
+        """Gives the jobs the ranges of the campaign where the recipe asks for it; whether to go on."""
+        try:
+            found = ready(self.plan, cluster, self.overwrite, self.progress)
+        except KeyboardInterrupt:
+            self.interrupted = True
+            return False
+        except Stopped:
+            return False
+        self.warnings = found.warnings
+        tiles = {job.scene.name: len(job.tiling) for job in self.plan.jobs}
+        for failure in found.failures:
+            self.progress.skip(failure.scene, tiles[failure.scene])
+            self.tell(Outcome(failure.scene, "failed", failure.reason))
+        if found.failures and self.plan.recipe.on_error == "fail":
+            return False
+        self.plan = replace(self.plan, jobs=found.jobs)
+        return True
 
     def tell(self, outcome: Outcome) -> None:
         """Keeps an outcome, and says it."""
@@ -181,6 +203,7 @@ class _Runner:
             started=self._started,
             finished=finished,
             interrupted=self.interrupted,
+            warnings=self.warnings,
             recipe_folder=str(self.plan.recipe.folder.resolve()),
         )
 

@@ -19,8 +19,8 @@ from batchfuse.imagery.align import Alignment, align
 from batchfuse.imagery.discovery import Discovery, FoundScene, Unmatched, discover
 from batchfuse.imagery.geotiff import checked_crs, open_source
 from batchfuse.imagery.reference import reference_grid, reference_of
-from batchfuse.imagery.scene import Scene, Source
-from batchfuse.recipe import Export, Recipe
+from batchfuse.imagery.scene import MaskRule, Scene, Source
+from batchfuse.recipe import Export, MaskSettings, Recipe
 
 __all__ = ["Failure", "Job", "Plan", "Ranges", "make_plan"]
 
@@ -62,6 +62,8 @@ class Job:
     """How the other sources come onto the grid."""
     validity: str
     """any or all."""
+    color: str
+    """luma or bands."""
     method: str
     """Name of the fusion method."""
     fuser: str
@@ -87,6 +89,11 @@ class Job:
     def reference(self) -> Source:
         """The source that gives grid, units and colour."""
         return self.scene.sources[self.scene.reference]
+
+    @property
+    def stacks(self) -> int:
+        """How often each tile is fused: once, or once for each band of the reference."""
+        return len(self.reference.bands) if self.color == "bands" else 1
 
     @property
     def pixels(self) -> int:
@@ -132,6 +139,8 @@ class Plan:
     """The scenes that can't."""
     unmatched: tuple[Unmatched, ...]
     """Files that belong to no scene, each with the reason."""
+    campaign: tuple[Job, ...] = ()
+    """Every scene, those left out by ``--only``, too, where `scaling: campaign` asks for one range."""
 
     @property
     def tiles(self) -> int:
@@ -180,19 +189,23 @@ def make_plan(recipe: Recipe, only: str | None = None, found: Discovery | None =
     found = found or _found(recipe)
     scenes = [scene for scene in found.scenes if only is None or fnmatch.fnmatchcase(scene.name, only)]
     if only is not None and not scenes:
-        names = ", ".join(scene.name for scene in found.scenes[:5])
-        raise RecipeError(f"--only {only} matches none of the {len(found.scenes)} scenes ({names}, …)")
+        first = ", ".join(scene.name for scene in found.scenes[:5])
+        raise RecipeError(f"--only {only} matches none of the {len(found.scenes)} scenes ({first}, …)")
     jobs: list[Job] = []
     failures = _incomplete(recipe, found, only)
-    for scene in scenes:
+    names = {scene.name for scene in scenes}
+    for scene in found.scenes if recipe.scaling == "campaign" else scenes:
         try:
             jobs.append(_job(recipe, scene, chosen.fuser, strategy, weights, checksum))
         except SceneError as error:
-            failures.append(Failure(scene.name, str(error)))
+            if scene.name in names:
+                failures.append(Failure(scene.name, str(error)))
+    campaign = tuple(jobs) if recipe.scaling == "campaign" else ()
+    jobs = [job for job in jobs if job.scene.name in names]
     _refuse_exports_over_sources(jobs)
     told = {failure.scene for failure in failures}
     left = tuple(file for file in found.unmatched if file.scene not in told)
-    return Plan(recipe, tuple(jobs), tuple(failures), left)
+    return Plan(recipe, tuple(jobs), tuple(failures), left, campaign)
 
 
 def _refuse_exports_over_sources(jobs: Sequence[Job]) -> None:
@@ -241,12 +254,15 @@ def _weights(recipe: Recipe, default: str) -> str:
 def _job(
     recipe: Recipe, found: FoundScene, fuser: str, strategy: Strategy, weights: str, checksum: str | None
 ) -> Job:
-    sources = tuple(_source(recipe, role, files) for role, files in found.files.items())
+    sources = tuple(
+        _source(recipe, role, files, found.masks.get(role)) for role, files in found.files.items()
+    )
     index = reference_of(sources, recipe.reference)
     grid, turned = reference_grid(sources[index])
     scene = Scene(found.name, sources, index, grid)
     alignments = tuple(_aligned(grid, sources[index], source) for source in sources)
     _refuse_mixed_scales(recipe, sources[index])
+    _refuse_many_bands(source for i, source in enumerate(sources) if i != index)
     differences = _differences(sources, alignments)
     if differences and recipe.grid.mismatch == "error":
         raise SceneError(
@@ -265,6 +281,7 @@ def _job(
         ranges=tuple(_ranges(recipe, source.role) for source in sources),
         resampling=recipe.grid.resampling,
         validity=recipe.validity,
+        color=recipe.fusion.color,
         method=recipe.fusion.method,
         fuser=fuser,
         strategy=strategy.name,
@@ -288,7 +305,17 @@ def _refuse_mixed_scales(recipe: Recipe, reference: Source) -> None:
         )
 
 
-def _source(recipe: Recipe, role: str, files: Sequence[Path]) -> Source:
+def _refuse_many_bands(others: Iterable[Source]) -> None:
+    """Any number of bands is for the reference alone: the others take part with one luminance."""
+    for source in others:
+        if len(source.bands) not in (1, 3):
+            raise SceneError(
+                f"{source.name} has {len(source.bands)} bands and is not the reference: say which one or "
+                f"which three (red, green, blue) with `bands:`, or say `reference: {source.role}`"
+            )
+
+
+def _source(recipe: Recipe, role: str, files: Sequence[Path], mask: Path | None) -> Source:
     wanted = recipe.inputs[role]
     return open_source(
         role,
@@ -298,7 +325,13 @@ def _source(recipe: Recipe, role: str, files: Sequence[Path]) -> Source:
         offset=wanted.offset,
         nodata=wanted.nodata,
         crs=wanted.crs,
+        mask=(mask, _mask_rule(wanted.mask)) if mask and wanted.mask else None,
+        every_band=recipe.fusion.color == "bands",
     )
+
+
+def _mask_rule(wanted: MaskSettings) -> MaskRule:
+    return MaskRule(wanted.reject_bits or (), wanted.reject_values or (), wanted.accept_values or ())
 
 
 def _aligned(grid: Any, reference: Source, source: Source) -> Alignment:
@@ -328,10 +361,7 @@ def _record(
         "recipe": resolved,
         "identity": identity,
         "reference": scene.sources[scene.reference].role,
-        "sources": [
-            {"role": source.role, "files": [file.identity() for file in source.files]}
-            for source in scene.sources
-        ],
+        "sources": [source.identity() for source in scene.sources],
         "weights": {"name": Path(weights).name, "sha256": checksum} if weights else None,
     }
 
@@ -348,6 +378,7 @@ def _described(job: Job) -> dict[str, Any]:
         "sources": {
             source.role: {
                 "files": [str(file.path) for file in source.files],
+                "mask": str(source.quality.file.path) if source.quality else None,
                 "shape": list(Window.whole(source.place.shape).shape),
                 "dtype": source.dtype,
                 "bands": len(source.bands),

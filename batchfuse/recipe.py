@@ -8,7 +8,15 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BeforeValidator, Field, ValidationError, ValidationInfo, field_validator
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 from pydantic.json_schema import SkipJsonSchema
 
 from batchfuse.errors import RecipeError
@@ -17,6 +25,7 @@ from batchfuse.recipe_file import Document, read_document, shown
 from batchfuse.recipe_mistakes import mistakes, nearest, unknown_key, wrong
 from batchfuse.recipe_values import (
     Bands,
+    Bits,
     Crs,
     Factor,
     FileValue,
@@ -29,6 +38,7 @@ from batchfuse.recipe_values import (
     SettingsFile,
     Strategy,
     Text,
+    WholeNumbers,
     built,
     not_built,
 )
@@ -36,6 +46,7 @@ from batchfuse.recipe_values import (
 __all__ = [
     "Export",
     "Fusion",
+    "MaskSettings",
     "Output",
     "Profile",
     "Recipe",
@@ -52,6 +63,11 @@ def _as_source(value: Any) -> Any:
     return {"path": value} if isinstance(value, str | list | tuple) else value
 
 
+def _as_mask(value: Any) -> Any:
+    """A path alone is a mask as GDAL's own: 0 is invalid."""
+    return {"path": value, "reject_values": [0]} if isinstance(value, str) else value
+
+
 def _as_export(value: Any) -> Any:
     return {"to": value} if isinstance(value, str) else value
 
@@ -60,6 +76,28 @@ def _no_volume(to: str) -> str:
     if to == "nifti":
         raise wrong('"nifti" comes with volumes, which are not built yet; what works now: cog, png')
     return to
+
+
+class MaskSettings(Settings):
+    """A raster of whole numbers, on the source's own grid, that says which of its pixels are valid."""
+
+    path: PathText | None = None
+    """The file, with the wildcards of the source's. With a manifest: none here, its column is <role>.mask."""
+    reject_bits: Bits | None = None
+    """Invalid where any of these bits is set, counted from 0, the lowest."""
+    reject_values: WholeNumbers | None = None
+    """Invalid where the mask has one of these values."""
+    accept_values: WholeNumbers | None = None
+    """Invalid where the mask has none of these values."""
+
+    @model_validator(mode="after")
+    def _has_a_rule(self) -> MaskSettings:
+        if not (self.reject_bits or self.reject_values or self.accept_values):
+            raise wrong("says nothing of its values: give reject_bits, reject_values or accept_values")
+        return self
+
+
+Mask = Annotated[MaskSettings, BeforeValidator(_as_mask, json_schema_input_type=str | MaskSettings)]
 
 
 class SourceSettings(Settings):
@@ -81,6 +119,8 @@ class SourceSettings(Settings):
     """Overrides the file's own offset."""
     nodata: FileValue | None = None
     """The file value that means "no data"; overrides the file's own. NaN is always invalid."""
+    mask: Mask | None = None
+    """A file that says which pixels are valid, such as a quality band. A path alone: 0 is invalid."""
     crs: Crs | None = None
     """The coordinate reference system, such as EPSG:32632; overrides the file's own."""
     volume: Annotated[int | None, not_built(None, now="rasters, without it")] = None
@@ -122,7 +162,7 @@ class Fusion(Settings):
     """A shipped name, or a .safetensors file relative to the recipe's folder."""
     strategy: Strategy = "l1"
     """How features are merged: l1, mean, average; or a mapping of one name to its parameters."""
-    color: Annotated[Literal["luma", "bands"], built("luma")] = "luma"
+    color: Literal["luma", "bands"] = "luma"
     """luma: fuse the luminance and keep the reference's chroma; bands: each band of the reference with the
     others' luminance."""
     plane: Annotated[Literal["axial", "coronal", "sagittal", "triplanar"], built("axial")] = "axial"
@@ -229,8 +269,8 @@ class Recipe(SettingsFile):
     """The grid that the sources of a scene are brought onto."""
     validity: Literal["any", "all"] = "any"
     """any: valid where at least one source is; all: only where every source is."""
-    scaling: Annotated[Literal["scene", "campaign"], built("scene")] = "scene"
-    """scene: one range a role and scene; campaign: one range a role for all scenes."""
+    scaling: Literal["scene", "campaign"] = "scene"
+    """scene: one range a role and scene; campaign: one range a role for all scenes, so that they mosaic."""
     fusion: Fusion = Fusion()
     """How the sources become one image."""
     tiles: Tiles = Tiles()
@@ -276,6 +316,13 @@ class Recipe(SettingsFile):
                 raise wrong("has no path: give it one, or give the recipe a manifest", key=("inputs", role))
             if manifest is not None and source.path:
                 raise wrong("has a path beside the manifest: keep one", key=("inputs", role))
+            if source.mask is None:
+                continue
+            if manifest is None and source.mask.path is None:
+                raise wrong("has no path: give it one, or use a manifest", key=("inputs", role, "mask"))
+            if manifest is not None and source.mask.path is not None:
+                reason = f"has a path beside the manifest: name the file there, in a column {role}.mask"
+                raise wrong(reason, key=("inputs", role, "mask"))
         return manifest
 
     @field_validator("reference")
@@ -290,8 +337,16 @@ class Recipe(SettingsFile):
 
     @property
     def patterns(self) -> dict[str, tuple[str, ...]]:
-        """The paths of each role as written: files, or patterns with wildcards; none with a manifest."""
-        return {role: source.path for role, source in self.inputs.items()}
+        """The paths of each role as written: files, or patterns with wildcards; none with a manifest.
+
+        Its mask follows as ``<role>.mask``.
+        """
+        patterns: dict[str, tuple[str, ...]] = {}
+        for role, source in self.inputs.items():
+            patterns[role] = source.path
+            if source.mask is not None:
+                patterns[f"{role}.mask"] = (source.mask.path,) if source.mask.path else ()
+        return patterns
 
     @property
     def output_folder(self) -> Path:
@@ -309,6 +364,8 @@ class Recipe(SettingsFile):
         identity = {"roles": list(self.inputs), **{key: resolved[key] for key in ("inputs", *kept)}}
         for source in identity["inputs"].values():
             del source["path"]
+            if source["mask"] is not None:
+                del source["mask"]["path"]
         del identity["fusion"]["weights"]
         output = resolved["output"]
         identity["output"] = {key: output[key] for key in ("dtype", "units", "zarr_format", "shard")}
@@ -322,11 +379,11 @@ def recipe_schema() -> dict[str, Any]:
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **Recipe.model_json_schema()}
 
 
-def differences(stored: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[str]:
+def differences(stored: Mapping[str, Any], wanted: Mapping[str, Any], where: str = "the store") -> list[str]:
     """How two identities differ, a line a key: ``fusion.strategy: l1 in the store, mean in the recipe``."""
     old, new = _flat(stored), _flat(wanted)
     return [
-        f"{key}: {_told(old, key)} in the store, {_told(new, key)} in the recipe"
+        f"{key}: {_told(old, key)} in {where}, {_told(new, key)} in the recipe"
         for key in dict.fromkeys((*old, *new))
         if old.get(key) != new.get(key)
     ]

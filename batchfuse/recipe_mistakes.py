@@ -73,7 +73,7 @@ def _literal(detail: ErrorDetails, found: object, _keys: list[str]) -> str:
 
 
 def _no_section(_detail: ErrorDetails, found: object, keys: list[str]) -> str:
-    kind = "a path, or a mapping" if "path" in keys and "bands" in keys else "a mapping"
+    kind = "a path, or a mapping" if "path" in keys and {"bands", "reject_bits"} & {*keys} else "a mapping"
     return f"found {shown(found)}; give {kind} with keys among {', '.join(keys)}"
 
 

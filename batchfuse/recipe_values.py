@@ -28,6 +28,7 @@ from batchfuse.recipe_mistakes import mistakes, wrong
 
 __all__ = [
     "Bands",
+    "Bits",
     "Count",
     "Crs",
     "Factor",
@@ -41,6 +42,7 @@ __all__ = [
     "SettingsFile",
     "Strategy",
     "Text",
+    "WholeNumbers",
     "built",
     "not_built",
 ]
@@ -144,6 +146,12 @@ def _each_once(bands: tuple[int, ...]) -> tuple[int, ...]:
     return bands
 
 
+def _each_number_once(numbers: tuple[int, ...]) -> tuple[int, ...]:
+    if not numbers or len(set(numbers)) < len(numbers):
+        raise wrong(f"found {shown(numbers)}; give one or more whole numbers, each once")
+    return numbers
+
+
 def _not_zero(value: float) -> float:
     if value == 0:
         raise wrong("found 0; every value would become the offset")
@@ -193,6 +201,12 @@ Paths = Annotated[
 """One path, or several in order."""
 Bands = Annotated[tuple[Count, ...], AfterValidator(_each_once)]
 """Band numbers counted from 1, each once."""
+WholeNumbers = Annotated[tuple[Annotated[int, Field(strict=True)], ...], AfterValidator(_each_number_once)]
+"""Whole numbers, each once."""
+Bits = Annotated[
+    tuple[Annotated[int, Field(strict=True, ge=0, le=63)], ...], AfterValidator(_each_number_once)
+]
+"""Bits counted from 0, each once."""
 Factor = Annotated[Number, AfterValidator(_not_zero)]
 """A finite number that is not 0."""
 FileValue = Annotated[

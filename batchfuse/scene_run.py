@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, TypeVar
 
-from batchfuse.changes import changes
+from batchfuse.changes import changes, other_ranges
 from batchfuse.cluster import Cluster, Stopped
 from batchfuse.errors import SceneError, StoreError
 from batchfuse.exports import export_again
@@ -91,7 +91,7 @@ class SceneRun:
         if self.overwrite and is_store(job.store):
             return None
         store = Store.open(job.store)
-        changed = changes(store.record, self._record())
+        changed = changes(store.record, self._record()) or other_ranges(store.record, self._ranges())
         if changed:
             raise StoreError(
                 f"{job.store} was made otherwise ({'; '.join(changed)}): give another `output.path`, "
@@ -108,12 +108,12 @@ class SceneRun:
             self.scalings, found_before = _stored_survey(store)
             return Work(uuid.uuid4().hex, job, self.scalings, found_before, self.compute)
         self.scalings = self._statistics()
-        work = Work(uuid.uuid4().hex, job, self.scalings, None, self.compute)
+        work = Work(uuid.uuid4().hex, job, self.scalings, (), self.compute)
         if job.survey_tiling is None:
             return work
-        extremes = Extremes.empty(len(job.scene.sources))
+        extremes = (Extremes.empty(len(job.scene.sources)),) * job.stacks
         for found in self._mapped("survey", survey_tile, [(work, t.index) for t in job.survey_tiling]):
-            extremes = extremes.merge(found)
+            extremes = tuple(e.merge(more) for e, more in zip(extremes, found, strict=True))
         return replace(work, extremes=extremes)
 
     def _statistics(self) -> tuple[Scaling, ...]:
@@ -123,6 +123,11 @@ class SceneRun:
             measured_scaling(source, alignment, ranges.range, ranges.percentiles, mapped)
             for source, alignment, ranges in parts
         )
+
+    def _ranges(self) -> dict[str, tuple[float, float]]:
+        """The ranges that are known before any pixel is read."""
+        pairs = zip(self.job.scene.sources, self.job.ranges, strict=True)
+        return {source.role: ranges.range for source, ranges in pairs if ranges.range is not None}
 
     def _record(self) -> dict[str, Any]:
         precision = resolved_precision(self.compute.precision)
@@ -140,10 +145,9 @@ class SceneRun:
             remove_store(job.store)
         reference = job.reference
         made = encoding(work)
-        names = [band.name for band in reference.bands]
         layout = Layout(
             grid=job.scene.grid,
-            bands=_distinct(names) if len(names) == 3 else ("fused",),
+            bands=_band_names(job),
             dtype=job.dtype,
             fill=made.fill,
             tile_size=job.tiling.size,
@@ -218,22 +222,32 @@ def _fused_tiles(
     return [(index, fuse_tile(work, index)) for index in indices], time.monotonic() - began
 
 
-def _survey(work: Work) -> dict[str, Any] | None:
-    return work.extremes.to_json() if work.extremes is not None else None
+def _survey(work: Work) -> Any:
+    """The survey as JSON: none, one, or one a band where each is fused on its own."""
+    surveys = [extremes.to_json() for extremes in work.extremes]
+    return (surveys or None) if work.job.color == "bands" else next(iter(surveys), None)
 
 
-def _stored_survey(store: Store) -> tuple[tuple[Scaling, ...], Extremes | None]:
+def _stored_survey(store: Store) -> tuple[tuple[Scaling, ...], tuple[Extremes, ...]]:
     """What an earlier run found of the whole scene."""
     try:
         scalings = tuple(Scaling.from_dict(source["scaling"]) for source in store.record["sources"])
         survey = store.record["survey"]
-        return scalings, Extremes.from_json(survey) if survey is not None else None
+        surveys = survey if isinstance(survey, list) else [survey] if survey is not None else []
+        return scalings, tuple(map(Extremes.from_json, surveys))
     except (KeyError, TypeError, ValueError) as error:
         raise StoreError(
             f"{store.path} is damaged: its record lacks {error}; --overwrite replaces the store"
         ) from error
 
 
-def _distinct(names: list[str]) -> tuple[str, ...]:
-    """Names of three bands: the file's own where they tell the bands apart."""
-    return tuple(names) if all(names) and len(set(names)) == len(names) else ("red", "green", "blue")
+def _band_names(job: Job) -> tuple[str, ...]:
+    """Names of the fused bands: the file's own where they tell the bands apart."""
+    bands = job.reference.bands
+    names = tuple(band.name for band in bands)
+    if job.color != "bands" and len(bands) == 1:
+        return ("fused",)
+    if all(names) and len(set(names)) == len(names):
+        return names
+    numbers = tuple(f"band {number}" for number in job.reference.numbers)
+    return numbers if job.color == "bands" else ("red", "green", "blue")

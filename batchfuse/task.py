@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -64,8 +64,8 @@ class Work:
     """The scene."""
     scalings: tuple[Scaling, ...]
     """One a source."""
-    extremes: Extremes | None
-    """The strategy's survey, where it asks for one."""
+    extremes: tuple[Extremes, ...]
+    """The strategy's survey, one a stack; empty where it asks for none."""
     compute: Compute
     """The device."""
 
@@ -79,7 +79,22 @@ class ScenePixels:
     valid: NDArray[np.bool_]
     """(source, y, x)."""
     colour: NDArray[np.float32] | None
-    """(3, y, x), scaled: the reference's, where it is a colour source."""
+    """(3, y, x), scaled: the reference's, where it is a colour source fused by its luminance."""
+    reference: int
+    """Which of the sources it is."""
+    bands: NDArray[np.float32] | None
+    """(band, y, x), scaled: the reference's, where each band is fused on its own."""
+
+    def stacks(self) -> Iterator[NDArray[np.float32]]:
+        """What the network fuses, one after the other, each (source, y, x): one, or one a band."""
+        if self.bands is None:
+            yield self.luminances
+            return
+        for band in self.bands:
+            stack = self.luminances.copy()
+            stack[self.reference] = band
+            # what is invalid was filled for the first band, and wants another mean for each
+            yield filled(stack, self.valid)
 
     def shown(self, validity: str) -> NDArray[np.bool_]:
         """Where the fused image is valid, (y, x)."""
@@ -89,10 +104,12 @@ class ScenePixels:
 def read_scene(work: Work, window: Window) -> ScenePixels:
     """All sources of a scene in a window of the reference grid."""
     job = work.job
-    luminances, valid, colour = [], [], None
+    luminances, valid, colour, bands = [], [], None, None
     for index, source in enumerate(_aligned_sources(work)):
         values, there = source.read(window)
-        if index == job.scene.reference and len(values) == 3:
+        if index == job.scene.reference and job.color == "bands":
+            bands, values = values, values[:1]
+        elif index == job.scene.reference and len(values) == 3:
             colour = values
         luminances.append(luminance(values) if len(values) == 3 else values[0])
         valid.append(there)
@@ -102,23 +119,26 @@ def read_scene(work: Work, window: Window) -> ScenePixels:
         # where the reference is invalid its colour is gray, as bright as what fills it
         at = job.scene.reference
         colour = np.where(masks[at], colour, whole[at])
-    return ScenePixels(whole, masks, colour)
+    return ScenePixels(whole, masks, colour, job.scene.reference, bands)
 
 
-def survey_tile(work: Work, index: tuple[int, ...]) -> Extremes:
-    """What the strategy asks of one tile's core."""
+def survey_tile(work: Work, index: tuple[int, ...]) -> tuple[Extremes, ...]:
+    """What the strategy asks of one tile's core, one a stack."""
     tiling = work.job.survey_tiling
     assert tiling is not None
     tile = tiling[index]
     pixels = read_scene(work, tile.window)
-    return _fuser(work).survey(pixels.luminances, pixels.valid, tile.core.relative_to(tile.window))
+    core = tile.core.relative_to(tile.window)
+    return tuple(_fuser(work).survey(stack, pixels.valid, core) for stack in pixels.stacks())
 
 
 def fuse_window(work: Work, core: Window, read: Window) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
     """Fused values (bands, y, x) in the scaled range, and validity, of ``core`` read through ``read``."""
     pixels = read_scene(work, read)
     inner = core.relative_to(read)
-    fused = _fuser(work).fuse(pixels.luminances, inner, work.extremes)[None]
+    surveys = work.extremes or (None,) * work.job.stacks
+    stacks = zip(pixels.stacks(), surveys, strict=True)
+    fused = np.stack([_fuser(work).fuse(stack, inner, extremes) for stack, extremes in stacks])
     if pixels.colour is not None:
         fused = recolored(pixels.colour[(slice(None), *inner.slices)], fused[0])
     return fused, pixels.shown(work.job.validity)[inner.slices]
@@ -132,13 +152,17 @@ def fuse_tile(work: Work, index: tuple[int, ...]) -> int:
 
 
 def thumbnail_tile(work: Work, index: tuple[int, ...], step: int) -> list[Reduced]:
-    """One tile's part of the quicklook: each source, then the fused image, all in their scaled range."""
+    """One tile's part of the quicklook: each source, then the fused image, all in their scaled range.
+
+    Of more than three bands, those that a picture shows.
+    """
     core = work.job.tiling[index].core
     pieces: list[Reduced] = []
     for source in _aligned_sources(work):
         values, valid = source.read(core)
-        pieces.append(reduced(np.where(valid, values, np.nan), core, step))
-    pieces.append(reduced(encoding(work).decoded(_store(work).read(core)), core, step))
+        pieces.append(reduced(np.where(valid, values, np.nan)[[*source.source.shown]], core, step))
+    fused = encoding(work).decoded(_store(work).read(core))
+    pieces.append(reduced(fused[[*work.job.reference.shown]], core, step))
     return pieces
 
 

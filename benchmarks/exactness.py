@@ -91,7 +91,7 @@ class Scene:
             sys.exit(f"{self.name}: {plan.failures[0].reason}")
         job = plan.jobs[0]
         scalings = tuple(scaling_of(source, job) for source in job.scene.sources)
-        return Work(uuid.uuid4().hex, job, scalings, None, Compute("cpu", "float32", CORES))
+        return Work(uuid.uuid4().hex, job, scalings, (), Compute("cpu", "float32", CORES))
 
 
 def scaling_of(source: Source, job: Job) -> Scaling:
@@ -239,13 +239,13 @@ def fused_by_run(work: Work, size: int) -> tuple[Array, Extremes | None]:
     if asked is not None:
         survey = Extremes.empty(len(job.scene.sources))
         for tile in asked:
-            survey = survey.merge(survey_tile(work, tile.index))
-        work = replace(work, extremes=survey)
+            survey = survey.merge(*survey_tile(work, tile.index))
+        work = replace(work, extremes=(survey,))
     fused = np.full((3 if job.reference.is_colour else 1, *shape), np.inf, np.float32)
     for tile in tiling:
         values, valid = fuse_window(work, tile.core, tile.window)
         fused[(slice(None), *tile.core.slices)] = np.where(valid, values, np.nan)
-    return fused, work.extremes
+    return fused, next(iter(work.extremes), None)
 
 
 def at_once(work: Work, pixels: ScenePixels, survey: Extremes | None) -> Array:

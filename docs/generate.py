@@ -30,6 +30,7 @@ DOCS = Path(__file__).parent
 PART = re.compile(r"(<!-- generated: ([\w -]+) -->\n).*?(<!-- end of \2 -->)", re.DOTALL)
 SECTIONS = {
     "SourceSettings": "inputs.<role>",
+    "MaskSettings": "inputs.<role>.mask",
     "TargetGrid": "grid",
     "Fusion": "fusion",
     "Tiles": "tiles",

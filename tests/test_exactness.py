@@ -121,11 +121,11 @@ def scene_of(files: dict[str, Path], **settings: Any) -> Scene:
         strategy: str = "l1", precision: str = "float32", resampling: str = "bilinear", **more: Any
     ) -> Work:
         sources: Any = {role: str(file) for role, file in files.items()}
-        more |= {"fusion": {"strategy": strategy}, "grid": {"resampling": resampling}}
-        recipe = Recipe(inputs=sources, **{**settings, **more})
+        more = {"fusion": {"strategy": strategy}, "grid": {"resampling": resampling}} | settings | more
+        recipe = Recipe(inputs=sources, **more)
         (job,) = make_plan(recipe).jobs
         scalings = tuple(scaling_of(source, job) for source in job.scene.sources)
-        return Work(uuid.uuid4().hex, job, scalings, None, Compute("cpu", precision, 1))
+        return Work(uuid.uuid4().hex, job, scalings, (), Compute("cpu", precision, 1))
 
     return make
 
@@ -280,15 +280,41 @@ def run_in_tiles(work: Work, size: int) -> Array:
     asked = None if job.survey_tiling is None else Tiling(shape, size, job.survey_tiling.halo)
     work = replace(work, job=replace(job, tiling=tiling, survey_tiling=asked))
     if asked is not None:
-        survey = Extremes.empty(len(job.scene.sources))
+        survey = (Extremes.empty(len(job.scene.sources)),) * job.stacks
         for tile in asked:
-            survey = survey.merge(survey_tile(work, tile.index))
+            found = survey_tile(work, tile.index)
+            survey = tuple(one.merge(more) for one, more in zip(survey, found, strict=True))
         work = replace(work, extremes=survey)
-    fused = np.full((3 if job.reference.is_colour else 1, *shape), np.inf, np.float32)
+    fused = np.full((len(job.reference.bands), *shape), np.inf, np.float32)
     for tile in tiling:
         values, valid = fuse_window(work, tile.core, tile.window)
         fused[(slice(None), *tile.core.slices)] = np.where(valid, values, np.nan)
     return fused
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_each_band_is_fused_as_it_would_be_alone(folder: Path, strategy: str) -> None:
+    four = np.rint(photo((64, 78), 8, bands=4) * 9000 + 500).astype(np.uint16)
+    four[:, :15, :30] = 0
+    write_raster(folder / "four.tif", four, nodata=0, photometric="MINISBLACK")
+    files = {"thermal": folder / "thermal.tif", "optical": folder / "four.tif"}
+    work = scene_of(files, reference="optical", fusion={"strategy": strategy, "color": "bands"})(strategy)
+    assert work.job.color == "bands"
+    fused = run_in_tiles(work, 37)
+    assert len(fused) == 4
+    for number, band in enumerate(fused, start=1):
+        alone = replace(band_alone(files, number, strategy), scalings=work.scalings)
+        wanted = at_once(alone)
+        wanted[~read_whole(alone).shown("any")] = np.nan
+        assert difference(band, wanted) <= SINGLE
+
+
+def band_alone(files: dict[str, Path], number: int, strategy: str) -> Work:
+    """The work of a scene whose reference has this band only."""
+    inputs = {"thermal": str(files["thermal"]), "optical": {"path": str(files["optical"]), "bands": [number]}}
+    recipe = Recipe(inputs=inputs, reference="optical", fusion={"strategy": strategy})
+    (job,) = make_plan(recipe).jobs
+    return Work(uuid.uuid4().hex, job, (), (), Compute("cpu", "float32", 1))
 
 
 @pytest.mark.parametrize(

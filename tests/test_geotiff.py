@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import rasterio
 from affine import Affine
+from PIL import Image
 from rasterio.enums import ColorInterp
 from rasters import write_raster
 from shared_data import shared_data
@@ -13,7 +14,8 @@ from shared_data import shared_data
 from batchfuse.errors import RecipeError, SourceError
 from batchfuse.geometry.grid import ControlPoints, Grid
 from batchfuse.geometry.window import Window
-from batchfuse.imagery.geotiff import checked_crs, open_source, read_pixels
+from batchfuse.imagery.geotiff import checked_crs, open_source
+from batchfuse.imagery.pixels import read_pixels
 
 WHOLE = Window.whole((12, 14))
 
@@ -115,9 +117,63 @@ def test_alpha_is_validity_and_no_band(tmp_path: Path) -> None:
     assert (valid == (pixels[3] > 0)).all()
 
 
+@pytest.mark.parametrize("nodata", [None, 9999])
+@pytest.mark.parametrize("dtype", ["uint16", "int16", "float32"])
+@pytest.mark.parametrize("colours", [1, 3])
+def test_alpha_of_any_type_is_valid_above_0_also_beside_a_nodata_value(
+    tmp_path: Path, dtype: str, colours: int, nodata: float | None
+) -> None:
+    pixels = ramp(dtype, bands=colours + 1)
+    pixels[-1] = 0
+    pixels[-1, :, 7:] = 30_000
+    pixels[-1, :, 6] = 1  # hardly there is there: GDAL's own 8-bit view of it keeps it, too
+    kind = {"photometric": "RGB"} if colours == 3 else {}
+    path = write_raster(tmp_path / "a.tif", pixels, alpha="YES", nodata=nodata, **kind)
+    source = open_source("optical", [path])
+    _, valid = read_pixels(source, WHOLE)
+    assert len(source.bands) == colours
+    assert (valid == (pixels[-1] > 0)).all()
+    with rasterio.open(path) as dataset:
+        if dtype == "uint16" and nodata is None:  # where GDAL knows alpha as a mask
+            assert (valid == (dataset.read_masks(1) > 0)).all()
+
+
+def test_an_alpha_band_asked_for_by_its_number_is_a_band(tmp_path: Path) -> None:
+    pixels = ramp("uint8", bands=4)
+    pixels[3, :2] = 0
+    path = write_raster(tmp_path / "a.tif", pixels, photometric="RGB", alpha="YES")
+    found, valid = read_pixels(open_source("optical", [path], bands=[4]), WHOLE)
+    assert (found[0] == pixels[3]).all()
+    assert valid.all()
+
+
+def test_a_palette_beside_an_alpha_band_has_its_colours_and_that_validity(tmp_path: Path) -> None:
+    pixels = np.stack([ramp("uint8")[0] % 3, np.full((12, 14), 255, np.uint8)])
+    pixels[1, :4] = 0
+    path = write_raster(tmp_path / "a.tif", pixels, alpha="YES")
+    colours = {0: (10, 20, 30, 255), 1: (40, 50, 60, 255), 2: (70, 80, 90, 255)}
+    with rasterio.open(path, "r+") as dataset:
+        dataset.colorinterp = (ColorInterp.palette, ColorInterp.alpha)
+        dataset.write_colormap(1, colours)
+    found, valid = read_pixels(open_source("optical", [path]), WHOLE)
+    assert found[:, 5, 1].tolist() == list(colours[int(pixels[0, 5, 1])][:3])
+    assert (valid == (pixels[1] > 0)).all()
+
+
+@pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
+def test_transparent_colours_of_a_palette_are_invalid_and_half_transparent_ones_valid(tmp_path: Path) -> None:
+    numbers = ramp("uint8")[0] % 4
+    image = Image.fromarray(numbers, "P")
+    image.putpalette([10, 20, 30, 40, 50, 60, 70, 80, 90, 100, 110, 120])
+    image.save(tmp_path / "a.png", transparency=bytes([0, 128, 255, 0]))
+    found, valid = read_pixels(open_source("optical", [tmp_path / "a.png"]), WHOLE)
+    assert found[:, 0, 1].tolist() == [40, 50, 60]
+    assert (valid == np.isin(numbers, [1, 2])).all()
+
+
 def test_four_bands_of_which_none_is_alpha_are_asked_about(tmp_path: Path) -> None:
     path = write_raster(tmp_path / "a.tif", ramp(bands=4))
-    with pytest.raises(SourceError, match=r"has 4 bands: say which .*`bands:`"):
+    with pytest.raises(SourceError, match=r"has 4 bands: say which .*`bands:`.*`fusion.color: bands`"):
         open_source("optical", [path])
     assert [band.number for band in open_source("optical", [path], bands=[3, 2, 1]).bands] == [3, 2, 1]
 

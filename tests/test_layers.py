@@ -47,6 +47,7 @@ ORDER = (
     ("plan",),
     ("place",),
     ("changes", "cluster", "encoding", "exports", "status", "workers"),
+    ("campaign_passes", "campaign"),
     ("picture", "task"),
     ("scene_run",),
     ("engine",),

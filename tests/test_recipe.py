@@ -227,7 +227,6 @@ def test_a_wrong_value_is_one_line_with_its_place_and_the_remedy(
 @pytest.mark.parametrize(
     ("key", "value", "now"),
     [
-        ("scaling", "campaign", "scene"),
         ("grid.extent", "union", "reference"),
         ("grid.extent", "intersection", "reference"),
         ("grid.crs", "EPSG:4326", "the reference's grid"),
@@ -235,7 +234,6 @@ def test_a_wrong_value_is_one_line_with_its_place_and_the_remedy(
         ("grid.bounds", "[0, 0, 1, 1]", "the reference's grid"),
         ("fusion.strategy", "detail", "l1, mean, average"),
         ("fusion.strategy", "{detail: {base: 0.5}}", "l1, mean, average"),
-        ("fusion.color", "bands", "luma"),
         ("fusion.plane", "coronal", "axial"),
         ("inputs.optical.volume", "0", "rasters, without it"),
         ("inputs.optical.labels", "true", "false"),

@@ -49,14 +49,22 @@ def write_png(path: Path, image: NDArray[np.uint8]) -> None:
 
 
 def write_landsat(folder: Path, product: str, seed: int) -> tuple[NDArray[np.uint16], NDArray[np.uint16]]:
-    """Files of one product as USGS names them, 0 where the swath ends; thermal and optical numbers."""
+    """Files of one product as USGS names them, 0 where the swath ends; thermal and optical numbers.
+
+    A cloud lies on rows 20 to 30 and columns 50 to 60, its shadow on the ten columns before.
+    """
     thermal = np.rint(photo((90, 110), seed)[0] * 9000 + 38_000).astype(np.uint16)
     optical = np.rint(photo((90, 110), seed + 1, bands=3) * 12_000 + 8000).astype(np.uint16)
     thermal[:, :10] = optical[:, :, :10] = 0
     write_raster(folder / f"{product}_ST_B10.TIF", thermal, transform=GRID, nodata=0)
     for number, band in zip((4, 3, 2), optical, strict=True):
         write_raster(folder / f"{product}_SR_B{number}.TIF", band, transform=GRID, nodata=0)
-    write_raster(folder / f"{product}_QA_PIXEL.TIF", thermal, transform=GRID)
+    quality = np.full(thermal.shape, 21_824, np.uint16)  # clear land
+    quality[:, :10] = 1
+    quality[20:30, 50:60] = 22_280  # cloud
+    quality[20:30, 40:50] = 23_888  # cloud shadow
+    write_raster(folder / f"{product}_QA_PIXEL.TIF", quality, transform=GRID)
+    write_raster(folder / f"{product}_QA_RADSAT.TIF", quality * 0, transform=GRID)
     return thermal, optical
 
 
@@ -71,14 +79,17 @@ def test_the_landsat_recipe_gives_reflectance_in_the_place_of_the_optical_bands(
     report = run(folder / "landsat.yaml")
     assert [outcome.scene for outcome in report.outcomes] == products
     assert not any(outcome.warnings for outcome in report.outcomes)
-    # the quality bands are told of, and not used
-    assert sorted(Path(path).name for path, _ in report.unmatched) == [f"{p}_QA_PIXEL.TIF" for p in products]
+    # other quality bands are told of, and not used
+    assert sorted(Path(path).name for path, _ in report.unmatched) == [f"{p}_QA_RADSAT.TIF" for p in products]
     fused, dataset = opened(folder / "landsat" / f"{products[0]}.zarr")
     assert dataset.transform.almost_equals(GRID)
     assert dataset.crs.to_epsg() == 32632
     assert np.isnan(fused[:, :, :10]).all()
-    valid = fused[:, :, 10:]
-    reflectance = optical[:, :, 10:] * 2.75e-05 - 0.2
+    clear = np.ones(fused.shape[1:], bool)
+    clear[:, :10] = clear[20:30, 40:60] = False
+    assert (np.isfinite(fused).all(0) == clear).all()
+    valid = fused[:, clear]
+    reflectance = optical[:, clear] * 2.75e-05 - 0.2
     # the colours are the optical image's own: fusing adds the same to each band
     assert np.allclose(np.diff(valid, axis=0), np.diff(reflectance, axis=0), atol=1e-5)
     thermal_low, thermal_high = report.outcomes[0].scaling["thermal"]["low"], 149 + 0.00341802 * 47_000

@@ -10,7 +10,8 @@ from rasters import write_raster
 
 from batchfuse.errors import SourceError
 from batchfuse.geometry.window import Window
-from batchfuse.imagery.geotiff import open_source, read_pixels
+from batchfuse.imagery.geotiff import open_source
+from batchfuse.imagery.pixels import read_pixels
 from batchfuse.imagery.scaling import Scaling, Statistics, scaled, wanted_bins
 from batchfuse.imagery.tally import Tally, refined, tallied
 
@@ -116,11 +117,29 @@ def test_a_fill_value_that_nobody_declared_is_warned_about(tmp_path: Path, fill:
     assert any(f"nodata: {fill}" in warning for warning in found.warnings)
 
 
+def test_a_fill_value_nearer_than_the_values_are_wide_is_told_by_its_number(tmp_path: Path) -> None:
+    rng = np.random.default_rng(12)
+    values = rng.integers(19_000, 58_000, (80, 80)).astype(np.uint16)  # as surface reflectance over ice
+    values[:40] = 0
+    (warning,) = scaling_of(write_raster(tmp_path / "a.tif", values)).warnings
+    assert "50.0% of the valid pixels have the lone value 0" in warning
+    assert "`nodata: 0`" in warning
+
+
+def test_a_range_of_one_value_is_warned_about(tmp_path: Path) -> None:
+    values = np.full((80, 80), 500, np.uint16)
+    values[:2] = np.arange(160).reshape(2, 80) + 501
+    (warning,) = scaling_of(write_raster(tmp_path / "a.tif", values), percentiles=(2, 90)).warnings
+    assert "the range is the one value 500" in warning
+
+
 def test_ordinary_scenes_are_not_warned_about(tmp_path: Path) -> None:
     rng = np.random.default_rng(10)
     for name, values in {
         "u2": rng.gamma(2, 900, (80, 80)).astype(np.uint16),
         "f4": rng.normal(300, 5, (80, 80)).astype(np.float32),
+        "few levels": rng.integers(131, 147, (80, 80)).astype(np.uint16),
+        "dark": np.where(rng.random((80, 80)) < 0.5, 0, rng.gamma(2, 900, (80, 80))).astype(np.uint16),
         "z": np.abs(rng.normal(0, 1, (80, 80))).astype(np.float32),
     }.items():
         assert scaling_of(write_raster(tmp_path / f"{name}.tif", values)).warnings == ()

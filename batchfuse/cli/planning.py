@@ -48,7 +48,8 @@ def print_plan(plan: Plan, threads: int, verbose: bool) -> None:
     for job, line in zip(plan.jobs, _aligned([_cells(job) for job in plan.jobs]), strict=True):
         click.echo(line)
         for source in job.scene.sources if verbose else ():
-            click.echo(f"  {source.role}: {source.name}")
+            mask = f", mask {source.quality.file.path}" if source.quality else ""
+            click.echo(f"  {source.role}: {source.name}{mask}")
         for line in _about(job):
             if kind_of(job.scene.name, line) not in kinds:
                 click.echo(f"  {line}")

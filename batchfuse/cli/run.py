@@ -85,6 +85,8 @@ def _print_outcome(report: Report, plan: Plan, quiet: bool) -> None:
     for group in alike(warned):
         if group.scenes > 1:  # what is about one scene was said when it ended
             click.echo(f"warning: {group}", err=True)
+    for warning in report.warnings:
+        click.echo(f"warning: {warning}", err=True)
     if len(report.outcomes) > SCROLLED:
         for group in alike((o.scene, f"{o.status}: {o.reason}") for o in failed if o.reason):
             click.echo(str(group), err=True)

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from batchfuse.errors import GridError
 from batchfuse.geometry.window import Window
 from batchfuse.imagery.align import Alignment
-from batchfuse.imagery.geotiff import read_pixels
+from batchfuse.imagery.pixels import read_pixels
 from batchfuse.imagery.resample import resampled
 from batchfuse.imagery.scaling import Percentiles, Scaling, Statistics, scaled, wanted_bins
 from batchfuse.imagery.scene import Source

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from batchfuse.errors import RecipeError
@@ -16,6 +16,8 @@ __all__ = ["Discovery", "FoundScene", "Unmatched", "discover"]
 
 MOST_LINES = 10
 """Mistakes told at once."""
+MASK = ".mask"
+"""Ends the name of a role's mask, among roles; no role has a dot in it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +28,14 @@ class FoundScene:
     """The values of the wildcards, joined by _; the manifest's name; or "scene" where there is neither."""
     files: Mapping[str, tuple[Path, ...]]
     """The files of each role, both in the recipe's order."""
+    masks: Mapping[str, Path] = field(default_factory=dict)
+    """The mask of each role that has one."""
+
+    @classmethod
+    def of(cls, name: str, files: Mapping[str, tuple[Path, ...]]) -> FoundScene:
+        """From files by role, where a mask goes as ``<role>.mask``."""
+        masks = {r.removesuffix(MASK): paths[0] for r, paths in files.items() if r.endswith(MASK)}
+        return cls(name, {r: paths for r, paths in files.items() if not r.endswith(MASK)}, masks)
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +72,8 @@ def discover(
 
     Args:
         folder: where relative paths start.
-        patterns: the paths of each role, as ``wildcards.Pattern`` reads them; empty with a manifest.
+        patterns: the paths of each role, as ``wildcards.Pattern`` reads them; empty with a manifest. A role's
+            mask stands beside it as ``<role>.mask``.
         manifest: a CSV file that names the files in place of patterns.
         left_out: a folder that is not searched, such as the output's.
 
@@ -95,10 +106,16 @@ def _listed(manifest: Path, roles: Sequence[str]) -> Discovery:
             for path in paths
             if not is_there(path)
         ]
-        mistakes += [f"{place}: {line}" for line in _shared(row.scene, row.files)]
+        scene = FoundScene.of(row.scene, row.files)
+        mistakes += [f"{place}: {line}" for line in _shared(row.scene, scene.files)]
+        mistakes += [
+            f"{place}: {role} takes one file, not {len(paths)}"
+            for role, paths in row.files.items()
+            if role.endswith(MASK) and len(paths) > 1
+        ]
         unmatched += missing
         if not missing:
-            scenes.append(FoundScene(row.scene, row.files))
+            scenes.append(scene)
     if not scenes:
         mistakes += [missing.reason for missing in unmatched]
     _raise_if_any(mistakes)
@@ -134,7 +151,7 @@ class _Join:
             if fault:
                 left[values] = name, fault
                 continue
-            scene = FoundScene(name, self._by_role(paths))
+            scene = FoundScene.of(name, self._by_role(paths))
             mistakes += _shared(name, scene.files)
             if name in scenes:
                 mistakes.append(self._same_name(scenes[name], scene))
@@ -181,10 +198,12 @@ class _Join:
         self, scenes: Collection[FoundScene], left: Mapping[Values, tuple[str, str]]
     ) -> tuple[Unmatched, ...]:
         used = {path for scene in scenes for paths in scene.files.values() for path in paths}
+        used |= {path for scene in scenes for path in scene.masks.values()}
         found = [Unmatched(path, None, f"can't be searched: {why}") for path, why in self.catch.unreadable]
         found += [Unmatched(path, None, "matches no source") for path in self.catch.strays]
         reasons = self._reasons(left)
-        for one, _ in self.columns:
+        # two sources may share a mask: its pattern is told of once
+        for one in {one.pattern.text: one for one, _ in reversed(self.columns)}.values():
             for values, paths in one.files.items():
                 scene, reason = reasons.get((one.pattern.text, values)) or (None, _alone(one, values))
                 found += [Unmatched(path, one.role, reason, scene) for path in paths if path not in used]

@@ -10,7 +10,9 @@ import numpy as np
 
 from batchfuse.geometry.grid import ControlPoints, Grid
 
-__all__ = ["Band", "Scene", "Source", "SourceFile", "can_hold"]
+__all__ = ["Band", "MaskRule", "QualityMask", "Scene", "Source", "SourceFile", "can_hold"]
+
+COLOURS = ("red", "green", "blue")
 
 
 def can_hold(dtype: str, value: float) -> bool:
@@ -56,8 +58,32 @@ class Band:
 
 
 @dataclass(frozen=True, slots=True)
+class MaskRule:
+    """How the values of a mask tell which pixels are valid: where all the rules given say so."""
+
+    reject_bits: tuple[int, ...] = ()
+    """A pixel is invalid where any of these bits is set, counted from 0, the lowest."""
+    reject_values: tuple[int, ...] = ()
+    """A pixel is invalid where the mask has one of these values."""
+    accept_values: tuple[int, ...] = ()
+    """A pixel is invalid where the mask has none of these values; empty: any value will do."""
+
+
+@dataclass(frozen=True, slots=True)
+class QualityMask:
+    """A raster of whole numbers on a source's own grid that says which of its pixels are valid."""
+
+    file: SourceFile
+    """Where it lies."""
+    rule: MaskRule
+    """How to read it."""
+    masked: bool
+    """Whether it has a nodata value or a mask of its own: where that says invalid, the pixel is."""
+
+
+@dataclass(frozen=True, slots=True)
 class Source:
-    """One input image: one band, or three that mean colour."""
+    """One input image: one band, or three that mean colour; more where each is fused on its own."""
 
     role: str
     """What it is in the recipe: thermal, optical, …"""
@@ -68,9 +94,13 @@ class Source:
     dtype: str
     """NumPy name of the type of the file values."""
     bands: tuple[Band, ...]
-    """One or three; a palette of colours counts as three, one of grays as one."""
+    """One or three, or any number; a palette of colours counts as three, one of grays as one."""
     masks: tuple[tuple[int, int], ...] = ()
-    """(file, band) to ask for the mask GDAL keeps beside a file's pixels: internal, .msk or alpha."""
+    """(file, band) to ask for the mask GDAL keeps beside a file's pixels: internal or .msk."""
+    alphas: tuple[tuple[int, int], ...] = ()
+    """(file, band) of alpha: a pixel is valid where it is above 0, as partly transparent ones are."""
+    quality: QualityMask | None = None
+    """The mask that the recipe names beside the files."""
     palette: tuple[tuple[int, int, int, int], ...] = ()
     """Red, green, blue, alpha of each file value, where the file has a colour table."""
     block: tuple[int, int] = (256, 256)
@@ -82,8 +112,27 @@ class Source:
 
     @property
     def is_colour(self) -> bool:
-        """Whether the source has red, green and blue."""
-        return len(self.bands) == 3
+        """Whether the source has red, green and blue, or still more bands."""
+        return len(self.bands) > 1
+
+    def identity(self) -> dict[str, Any]:
+        """What a store remembers of its files."""
+        mask = {"mask": self.quality.file.identity()} if self.quality else {}
+        return {"role": self.role, "files": [file.identity() for file in self.files], **mask}
+
+    @property
+    def numbers(self) -> tuple[int, ...]:
+        """The bands' numbers: those of its file, or, with a file a band, counted through the bands."""
+        several = len({band.file for band in self.bands}) > 1 or self.palette
+        return tuple(i if several else band.number for i, band in enumerate(self.bands, start=1))
+
+    @property
+    def shown(self) -> tuple[int, ...]:
+        """Which of the bands a picture shows: red, green and blue by name, else the first three, or one."""
+        names = [band.name.lower() for band in self.bands]
+        if all(names.count(colour) == 1 for colour in COLOURS):
+            return tuple(names.index(colour) for colour in COLOURS)
+        return (0, 1, 2) if len(names) >= 3 else (0,)
 
     @property
     def name(self) -> str:

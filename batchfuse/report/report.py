@@ -73,6 +73,8 @@ class Report:
     """False in the file while the run lasts, and for ever if it was killed."""
     interrupted: bool = False
     """Whether it was stopped by hand."""
+    warnings: tuple[str, ...] = ()
+    """What a person should look at, of the run as a whole."""
     recipe_folder: str = ""
     """The folder that the recipe's relative paths start from."""
 
@@ -92,6 +94,7 @@ class Report:
             "started": datetime.fromtimestamp(self.started, UTC).isoformat(timespec="seconds"),
             "finished": self.finished,
             "interrupted": self.interrupted,
+            "warnings": list(self.warnings),
             "recipe_folder": self.recipe_folder,
             "device": self.device,
             "cluster": self.cluster,

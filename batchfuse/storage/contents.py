@@ -52,6 +52,7 @@ def lines(contents: Mapping[str, Any]) -> Iterator[str]:
     yield f"  {crs}, pixels {abs(dx):g} x {abs(dy):g}, corner {left:.10g}, {top:.10g}"
     for source in contents.get("sources", ()):
         names = " + ".join(file["name"] for file in source["files"])
+        names += f", mask {source['mask']['name']}" if "mask" in source else ""
         low, high = source["scaling"]["low"], source["scaling"]["high"]
         yield f"  {source['role']}: {names}, {low:.6g} to {high:.6g} shown to the network as 0 to 1"
     fusion = contents.get("recipe", {}).get("fusion", {})

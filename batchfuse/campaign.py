@@ -1,0 +1,183 @@
+"""``scaling: campaign``: one range a role for all scenes, measured once and kept beside the stores."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from batchfuse.campaign_passes import measured_over
+from batchfuse.cluster import Cluster
+from batchfuse.errors import RecipeError
+from batchfuse.plan import Failure, Job, Plan, Ranges
+from batchfuse.recipe import differences
+from batchfuse.report.progress import Progress, counted
+
+__all__ = ["FILE", "Ready", "ready"]
+
+FILE = "campaign.json"
+"""Its name in the output folder."""
+FORMAT = 1
+NAMED = 3  # scenes that a warning names
+
+
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """The jobs of a run, each source's range given."""
+
+    jobs: tuple[Job, ...]
+    """The scenes to fuse."""
+    failures: tuple[Failure, ...] = ()
+    """The scenes that could not be measured."""
+    warnings: tuple[str, ...] = ()
+    """What a person should look at."""
+
+
+@dataclass(frozen=True, slots=True)
+class Campaign:
+    """The ranges, and what they were measured over."""
+
+    ranges: Mapping[str, tuple[float, float]]
+    """By role: the physical values that map to 0 and 1."""
+    settings: Mapping[str, Any]
+    """The part of the recipe that decides them."""
+    scenes: Mapping[str, str]
+    """By scene: a checksum of its files' identities."""
+
+
+def ready(plan: Plan, cluster: Cluster, overwrite: bool, progress: Progress) -> Ready:
+    """The plan's jobs with the ranges of the whole campaign; the jobs as they are with ``scaling: scene``.
+
+    The ranges are those that an earlier run kept in the output folder, else they are measured now, over all
+    scenes of the recipe whatever ``--only`` names. ``overwrite`` measures anew if all scenes are to be fused.
+
+    Raises:
+        RecipeError: what was kept was measured with other settings, or is damaged.
+    """
+    if not plan.campaign or not plan.jobs:
+        return Ready(plan.jobs)
+    path = plan.recipe.output_folder / FILE
+    kept = None if overwrite and len(plan.jobs) == len(plan.campaign) else _kept(path, plan)
+    if kept is not None:
+        return Ready(_ranged(plan.jobs, kept), (), (*_doubts(plan), *_changes(path, kept, plan)))
+    found = measured_over(cluster, plan.campaign, partial(progress.phase, "campaign"))
+    readable = [job for job in plan.campaign if job.scene.name not in found.unreadable]
+    if readable:
+        made = Campaign(found.ranges, _settings(plan), {j.scene.name: _checksum(j) for j in readable})
+        _write(path, made)
+    else:
+        made = Campaign({}, {}, {})
+    lost = {job.scene.name for job in plan.jobs} & found.unreadable.keys()
+    return Ready(
+        _ranged([job for job in plan.jobs if job.scene.name not in lost], made),
+        tuple(Failure(name, found.unreadable[name]) for name in sorted(lost)),
+        (*_doubts(plan), *_left_out(found.unreadable)),
+    )
+
+
+def _ranged(jobs: Sequence[Job], campaign: Campaign) -> tuple[Job, ...]:
+    return tuple(
+        replace(job, ranges=tuple(Ranges(campaign.ranges[source.role]) for source in job.scene.sources))
+        for job in jobs
+    )
+
+
+def _settings(plan: Plan) -> dict[str, Any]:
+    """What decides the ranges beside the files; the grid decides what is cropped."""
+    identity = plan.recipe.identity()
+    settings: dict[str, Any] = json.loads(json.dumps({key: identity[key] for key in ("inputs", "grid")}))
+    return settings
+
+
+def _checksum(job: Job) -> str:
+    """Of all that tells the files of a scene from others, and of which of them gives the grid."""
+    told = {"reference": job.record["reference"], "sources": job.record["sources"]}
+    return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()
+
+
+def _doubts(plan: Plan) -> list[str]:
+    if any(job.survey_tiling is not None for job in plan.jobs):
+        return [
+            f"the strategy {plan.jobs[0].strategy} still looks at each scene on its own, so that neighbours "
+            "differ although they share a range: l1 and average mosaic"
+        ]
+    return []
+
+
+def _left_out(unreadable: Mapping[str, str]) -> list[str]:
+    if not unreadable:
+        return []
+    return [
+        f"{_scenes(list(unreadable))} could not be read and {_is(unreadable)} not counted in the campaign's "
+        "ranges: once mended, fuse all with --overwrite if their values matter"
+    ]
+
+
+def _changes(path: Path, kept: Campaign, plan: Plan) -> list[str]:
+    """What tells the scenes of now from those that the kept ranges were measured over."""
+    now = {job.scene.name: _checksum(job) for job in plan.campaign}
+    added = [name for name in now if name not in kept.scenes]
+    changed = [name for name in now if name in kept.scenes and kept.scenes[name] != now[name]]
+    remedy = "the kept ranges are used, so that all stores mosaic; --overwrite measures and fuses all anew"
+    lines = []
+    if added:
+        lines.append(f"{_scenes(added)} of {len(now)} {_is(added)} not counted in {path}: {remedy}")
+    if changed:
+        verb = "has" if len(changed) == 1 else "have"
+        lines.append(f"{_scenes(changed)} {verb} changed since {path} was measured: {remedy}")
+    return lines
+
+
+def _scenes(names: Sequence[str]) -> str:
+    more = ", …" if len(names) > NAMED else ""
+    return f"{counted(len(names), 'scene')} ({', '.join(names[:NAMED])}{more})"
+
+
+def _is(names: Sequence[str] | Mapping[str, str]) -> str:
+    return "is" if len(names) == 1 else "are"
+
+
+def _kept(path: Path, plan: Plan) -> Campaign | None:
+    """What an earlier run measured, if it may be used."""
+    try:
+        stored = json.loads(path.read_bytes())
+        if stored["format"] != FORMAT:
+            raise RecipeError(f"{path} has format {stored['format']}, not {FORMAT}: update batchfuse")
+        ranges = {role: (float(low), float(high)) for role, (low, high) in stored["ranges"].items()}
+        kept = Campaign(ranges, stored["settings"], dict(stored["scenes"]))
+        changed = differences(kept.settings, _settings(plan), path.name)
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise RecipeError(f"{path} can't be read ({error.strerror})") from error
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise RecipeError(f"{path} is damaged: delete it, or measure anew with --overwrite") from error
+    if changed or ranges.keys() != plan.recipe.inputs.keys():
+        roles = [] if changed else [f"roles: {', '.join(ranges)}"]
+        raise RecipeError(
+            f"{path} was measured otherwise ({'; '.join(changed or roles)}): give another `output.path`, or "
+            "--overwrite to measure and fuse all scenes anew"
+        )
+    return kept
+
+
+def _write(path: Path, campaign: Campaign) -> None:
+    stored = {
+        "format": FORMAT,
+        "ranges": campaign.ranges,
+        "settings": campaign.settings,
+        "scenes": campaign.scenes,
+    }
+    partial_path = path.with_name(f"{path.name}.{os.getpid()}.partial")
+    try:
+        partial_path.write_text(json.dumps(stored, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        partial_path.replace(path)
+    except OSError as error:
+        raise RecipeError(
+            f"{path} can't be written ({error.strerror}): give another `output.path`"
+        ) from error

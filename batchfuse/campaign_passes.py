@@ -1,0 +1,234 @@
+"""One range a role over many scenes: the passes over all their pixels, merged exactly in any order."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+from batchfuse.cluster import Cluster
+from batchfuse.errors import RecipeError, SceneError
+from batchfuse.geometry.window import Window
+from batchfuse.imagery.aligned import counted_windows, refine_window, tally_window
+from batchfuse.imagery.distribution import Column, Distribution, Unit
+from batchfuse.imagery.scaling import byte_range, is_byte, nothing_valid, units_of
+from batchfuse.imagery.scene import Source
+from batchfuse.imagery.tally import Tally
+from batchfuse.plan import Job
+
+__all__ = ["Found", "measured_over"]
+
+MOST_UNITS = 256  # tallies of a role that are held at a time, up to 1 MB each
+
+Range = tuple[float, float]
+Told = Callable[[str, int, int], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What the passes found."""
+
+    ranges: dict[str, Range]
+    """By role: the physical values that map to 0 and 1 in every scene."""
+    unreadable: dict[str, str]
+    """By scene: why it could not be measured; it counts in no range."""
+
+
+def measured_over(cluster: Cluster, jobs: Sequence[Job], told: Told) -> Found:
+    """The range of each role over the pixels of all scenes, each scene's sources cropped to it.
+
+    What the recipe gives as ``range`` is kept, and 8-bit files have the range of their type. All else is
+    counted in one pass over the pixels, and in a second where there are floats. ``told(phase, done, total)``
+    hears of each scene. Memory holds the tallies of a role and those of the scenes under way.
+
+    Raises:
+        RecipeError: the scenes of a role have too many different scales, or values that are not finite.
+        SceneError: a scene that was read once can't be read again.
+    """
+    roles = [source.role for source in jobs[0].scene.sources]
+    ranges = {role: _without_pixels(jobs, index) for index, role in enumerate(roles)}
+    wanted = [index for index, role in enumerate(roles) if ranges[role] is None]
+    unreadable: dict[str, str] = {}
+    if wanted:
+        counted = _Counting(jobs, wanted)
+        counted.run(cluster, partial(told, "statistics"))
+        unreadable = counted.unreadable
+        left = [job for job in jobs if job.scene.name not in unreadable]
+        for index, found in counted.distributions(cluster, left, partial(told, "percentiles")):
+            ranges[roles[index]] = _finite(roles[index], found.range(jobs[0].ranges[index].percentiles))
+    return Found({role: r for role, r in ranges.items() if r is not None}, unreadable)
+
+
+def _without_pixels(jobs: Sequence[Job], index: int) -> Range | None:
+    """The range that follows from the recipe or the files' type."""
+    asked = jobs[0].ranges[index]
+    if asked.range is not None:
+        return asked.range
+    sources = [job.scene.sources[index] for job in jobs]
+    if asked.percentiles is not None or not all(map(is_byte, sources)):
+        return None
+    ends = [byte_range(source) for source in sources]
+    return min(low for low, _ in ends), max(high for _, high in ends)
+
+
+def _finite(role: str, found: Range) -> Range:
+    low, high = found
+    if not (math.isfinite(low) and math.isfinite(high)):
+        raise RecipeError(
+            f"{role} reaches from {low:g} to {high:g} over the campaign, after scale and offset: "
+            f"correct `scale:` and `offset:` in the recipe, or give inputs.{role} a `range:`"
+        )
+    return low, max(low, high)
+
+
+class _Pool:
+    """The tallies of one role: one for each unit, so that scenes of different scales or types merge."""
+
+    def __init__(self) -> None:
+        self.tallies: dict[Unit, Tally] = {}
+
+    def add(self, unit: Unit, tally: Tally) -> None:
+        self.tallies[unit] = self.tallies.get(unit, Tally.empty()).merge(tally)
+
+    def take(self, other: _Pool, role: str) -> None:
+        for unit, tally in other.tallies.items():
+            self.add(unit, tally)
+        if len(self.tallies) > MOST_UNITS:
+            raise RecipeError(
+                f"the files of {role} have more than {MOST_UNITS} different scales and offsets, too many for "
+                f"`scaling: campaign`: give inputs.{role} a `scale:` and `offset:`, or a `range:`"
+            )
+
+
+@dataclass
+class _Scene:
+    """A scene under way."""
+
+    left: int
+    """Parts that were not counted yet."""
+    pools: dict[int, _Pool] = field(default_factory=dict)
+    """By the source's index."""
+
+
+class _Counting:
+    """The first pass: each scene is added as a whole once all its parts are there, or left out as a whole."""
+
+    def __init__(self, jobs: Sequence[Job], wanted: Sequence[int]) -> None:
+        self.jobs, self.wanted = jobs, wanted
+        self.pools = {index: _Pool() for index in wanted}
+        self.under_way: dict[int, _Scene] = {}
+        self.unreadable: dict[str, str] = {}
+
+    def run(self, cluster: Cluster, told: Callable[[int, int], None]) -> None:
+        """Counts all scenes, as many at a time as the cluster has tasks under way."""
+        done = 0
+        for number, index, found in cluster.map(_tallied_part, self._parts()):
+            if number not in self.under_way:
+                continue  # another part of the scene could not be read
+            if isinstance(found, str):
+                self._fail(number, found)
+            elif not self._add(number, index, found):
+                continue
+            done += 1
+            told(done, len(self.jobs))
+
+    def distributions(
+        self, cluster: Cluster, jobs: Sequence[Job], told: Callable[[int, int], None]
+    ) -> Iterator[tuple[int, Distribution]]:
+        """The physical values of each role, floats with a second pass."""
+        columns = {
+            index: [Column(tally, unit) for unit, tally in pool.tallies.items()]
+            for index, pool in self.pools.items()
+            if pool.tallies
+        }
+        bins = {
+            index: dict(zip(self.pools[index].tallies, _bins(jobs[0], index, found), strict=True))
+            for index, found in columns.items()
+        }
+        refined: dict[tuple[int, Unit], dict[int, Tally]] = {}
+        parts = _refined_parts(jobs, bins, told)
+        for index, units, found in cluster.map(_refined_part, parts):
+            for unit, tallies in zip(units, found, strict=True):
+                total = refined.setdefault((index, unit), {})
+                for key, tally in tallies.items():
+                    total[key] = total.get(key, Tally.empty()).merge(tally)
+        for index, coarse in columns.items():
+            whole = [Column(c.tally, c.unit, refined.get((index, c.unit))) for c in coarse]
+            yield index, Distribution(whole)
+
+    def _parts(self) -> Iterator[tuple[int, int, Source, Window]]:
+        for number, job in enumerate(self.jobs):
+            try:
+                windows = {i: list(counted_windows(*_placed(job, i))) for i in self.wanted}
+            except SceneError as error:
+                self.unreadable[job.scene.name] = str(error)
+                continue
+            self.under_way[number] = _Scene(sum(map(len, windows.values())), {i: _Pool() for i in windows})
+            for index, found in windows.items():
+                for window in found:
+                    if number in self.under_way:
+                        yield number, index, job.scene.sources[index], window
+
+    def _add(self, number: int, index: int, tallies: Sequence[Tally]) -> bool:
+        """Adds a part; whether the scene is whole with it."""
+        job, scene = self.jobs[number], self.under_way[number]
+        for unit, tally in zip(units_of(job.scene.sources[index]), tallies, strict=True):
+            scene.pools[index].add(unit, tally)
+        scene.left -= 1
+        if scene.left:
+            return False
+        empty = [i for i, pool in scene.pools.items() if not any(t.valid for t in pool.tallies.values())]
+        if empty:
+            self._fail(number, str(nothing_valid(job.scene.sources[empty[0]])))
+            return True
+        del self.under_way[number]
+        for i, pool in scene.pools.items():
+            self.pools[i].take(pool, job.scene.sources[i].role)
+        return True
+
+    def _fail(self, number: int, reason: str) -> None:
+        self.unreadable[self.jobs[number].scene.name] = reason
+        del self.under_way[number]
+
+
+def _bins(job: Job, index: int, columns: Sequence[Column]) -> list[set[int]]:
+    return Distribution(columns).bins(None, job.ranges[index].percentiles)
+
+
+def _refined_parts(
+    jobs: Sequence[Job], bins: dict[int, dict[Unit, set[int]]], told: Callable[[int, int], None]
+) -> Iterator[tuple[int, list[Unit], Source, Window, list[set[int]]]]:
+    """The parts of the second pass: of the roles, scenes and bands that have a bin to look into."""
+    if not any(wanted for of_role in bins.values() for wanted in of_role.values()):
+        return
+    for number, job in enumerate(jobs):
+        for index, of_role in bins.items():
+            source, alignment = _placed(job, index)
+            units = units_of(source)
+            wanted = [of_role[unit] for unit in units]
+            for window in counted_windows(source, alignment) if any(wanted) else ():
+                yield index, units, source, window, wanted
+        told(number + 1, len(jobs))
+
+
+def _placed(job: Job, index: int) -> tuple[Source, Any]:
+    return job.scene.sources[index], job.alignments[index]
+
+
+def _tallied_part(
+    number: int, index: int, source: Source, window: Window
+) -> tuple[int, int, list[Tally] | str]:
+    """A task: the tallies of a part, or why there are none, so that the other scenes go on."""
+    try:
+        return number, index, tally_window(source, window)
+    except SceneError as error:
+        return number, index, str(error)
+
+
+def _refined_part(
+    index: int, units: list[Unit], source: Source, window: Window, wanted: list[set[int]]
+) -> tuple[int, list[Unit], list[dict[int, Tally]]]:
+    """A task of the second pass."""
+    return index, units, refine_window(source, window, wanted)

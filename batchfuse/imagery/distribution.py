@@ -1,0 +1,142 @@
+"""The physical values of tallied pixels, of one source or of many: their extremes and percentiles."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from batchfuse.imagery.tally import Tally, value_of
+
+__all__ = ["DEFAULT_HIGH", "Column", "Distribution", "Unit", "bin_edge"]
+
+DEFAULT_HIGH = 99.5  # percentile that maps to 1 where the recipe names no range
+
+Refinement = Mapping[int, Tally]
+"""For bins of the first pass, what the second found in them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Unit:
+    """How tallied file values become physical ones; tallies of one unit may be merged."""
+
+    counted: bool
+    """Whether the tally's keys are the values themselves; else they are bins of floats."""
+    scale: float
+    """Physical value = file value · scale + offset."""
+    offset: float
+    """See ``scale``."""
+
+    def physical(self, value: float) -> float:
+        """The physical value of a file value."""
+        return value * self.scale + self.offset
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Column:
+    """The tally of some pixels: of a band, or of all bands and scenes that share a unit."""
+
+    tally: Tally
+    """The file values."""
+    unit: Unit
+    """What they mean."""
+    refinement: Refinement | None = None
+    """The second pass, where it was made."""
+
+    def unfolded(self) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+        """Physical values and counts: exact where counted or refined, else a bin's least value."""
+        if self.unit.counted:
+            values, counts = self.tally.keys.astype(np.float64), self.tally.counts
+        else:
+            values, counts = _unfolded(self.tally, self.refinement or {})
+        return values * self.unit.scale + self.unit.offset, counts
+
+    def bins_at(self, values: Sequence[float]) -> set[int]:
+        """The bins that these physical values may fall into; none where counting was exact already."""
+        if self.unit.counted:
+            return set()
+        return {int(k) for k in self.tally.keys if any(self._spans(int(k), value) for value in values)}
+
+    def _spans(self, key: int, value: float) -> bool:
+        ends = sorted(self.unit.physical(bin_edge(k)) for k in (key, key + 1))
+        slack = 1e-9 * max(abs(ends[0]), abs(ends[1]))
+        return ends[0] - slack <= value <= ends[1] + slack
+
+
+class Distribution:
+    """How many pixels have each physical value, over all columns; a percentile may fall into any of them."""
+
+    def __init__(self, columns: Sequence[Column]) -> None:
+        self.columns = tuple(columns)
+        values, counts = zip(*(column.unfolded() for column in columns), strict=True)
+        joined: NDArray[Any] = np.concatenate(values)
+        order = np.argsort(joined, kind="stable")
+        self.values, self.counts = joined[order], np.concatenate(counts)[order]
+
+    def extremes(self) -> tuple[float, float]:
+        """The least and the greatest value; there has to be one."""
+        seen = [column for column in self.columns if column.tally.valid]
+        ends = [c.unit.physical(value) for c in seen for value in (c.tally.low, c.tally.high)]
+        return min(ends), max(ends)
+
+    def range(self, percentiles: tuple[float, float] | None) -> tuple[float, float]:
+        """The range by percentiles, else from the least value to the 99.5th percentile."""
+        if percentiles is not None:
+            return self.percentile(percentiles[0]), self.percentile(percentiles[1])
+        minimum, maximum = self.extremes()
+        high = self.percentile(DEFAULT_HIGH)
+        # nearly all pixels have one value: the rest still has to show
+        return minimum, maximum if high <= minimum < maximum else high
+
+    def percentile(self, q: float) -> float:
+        """The q-th percentile (0..100), linear between neighbours, as ``numpy.percentile`` has it."""
+        lower, upper, share = self._neighbours(q)
+        return lower + (upper - lower) * share
+
+    def below(self, value: float) -> int:
+        """How many values lie below one."""
+        return int(self.counts[self.values < value].sum())
+
+    def bins(self, value: float | None, percentiles: tuple[float, float] | None) -> list[set[int]]:
+        """For each column, the bins that a second pass has to look into.
+
+        They hold the value below which pixels are counted, or else the percentiles of the range.
+        """
+        edges = [] if value is None else [value]
+        for q in () if value is not None else percentiles or (DEFAULT_HIGH,):
+            edges += self._neighbours(q)[:2]
+        return [column.bins_at(edges) for column in self.columns]
+
+    def _neighbours(self, q: float) -> tuple[float, float, float]:
+        """The values on both sides of a percentile, and how far it lies from the first to the second."""
+        place = (int(self.counts.sum()) - 1) * q / 100
+        ends = np.cumsum(self.counts)
+        lower, upper = (
+            self.values[np.searchsorted(ends, end(place), side="right")] for end in (math.floor, math.ceil)
+        )
+        return float(lower), float(upper), place - math.floor(place)
+
+
+def bin_edge(key: int) -> float:
+    """The least value of a bin of the first pass."""
+    limit = float(np.finfo(np.float32).max)
+    value = value_of(min(key << 16, 0xFFFFFFFF))
+    return float(np.clip(np.nan_to_num(value, nan=limit, posinf=limit, neginf=-limit), -limit, limit))
+
+
+def _unfolded(tally: Tally, refinement: Refinement) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    values: list[float] = []
+    counts: list[int] = []
+    for key, count in zip(tally.keys.tolist(), tally.counts.tolist(), strict=True):
+        if key in refinement:
+            inner = refinement[key]
+            values += [value_of((key << 16) | lower) for lower in inner.keys.tolist()]
+            counts += inner.counts.tolist()
+        else:
+            values.append(bin_edge(key))
+            counts.append(count)
+    return np.array(values, np.float64), np.array(counts, np.int64)

@@ -1,0 +1,157 @@
+"""What one raster file says of itself."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import rasterio
+from rasterio.crs import CRS
+from rasterio.enums import ColorInterp, MaskFlags
+
+from batchfuse.errors import SourceError
+from batchfuse.geometry.grid import ControlPoints, Grid
+from batchfuse.imagery.raster_files import opened
+from batchfuse.imagery.scene import Band, SourceFile, can_hold
+
+__all__ = ["Header", "crs_of"]
+
+ENDS = 128 * 1024  # bytes of each end of a file that go into its checksum
+COLOURS = (ColorInterp.red, ColorInterp.green, ColorInterp.blue)
+
+
+class Header:
+    """What one file says of itself."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        with opened(path) as dataset:
+            self.dtypes = dataset.dtypes
+            self.shape = (dataset.height, dataset.width)
+            self.transform = dataset.transform
+            self.crs = dataset.crs
+            self.gcps, self.gcps_crs = dataset.gcps
+            self.has_rpcs = dataset.rpcs is not None
+            self.nodatas = dataset.nodatavals
+            self.scales = dataset.scales
+            self.offsets = dataset.offsets
+            self.units = dataset.units
+            self.descriptions = dataset.descriptions
+            self.colours = dataset.colorinterp
+            self.flags = dataset.mask_flag_enums
+            self.nbits = [int(dataset.tags(n, ns="IMAGE_STRUCTURE").get("NBITS", 0)) for n in dataset.indexes]
+            self.palettes = [
+                dataset.colormap(n) if self.colours[n - 1] == ColorInterp.palette else None
+                for n in dataset.indexes
+            ]
+            self.block = dataset.block_shapes[0] if dataset.count else (1, 1)
+            self.count = dataset.count
+            sidecars = [Path(name) for name in dataset.files if Path(name).is_file()]
+        if not self.count:
+            raise SourceError(f"{path} holds subdatasets, not bands: extract one with gdal_translate")
+        self.file = _identified(path, sorted(set(sidecars) - {path}))
+
+    def visible_bands(self) -> list[int]:
+        """Every band but alpha, in file order; red, green, blue where exactly they are named."""
+        numbers = [n for n in range(1, self.count + 1) if self.colours[n - 1] != ColorInterp.alpha]
+        named = {self.colours[n - 1]: n for n in numbers}
+        if len(numbers) == 3 and set(COLOURS) <= set(named):
+            return [named[colour] for colour in COLOURS]
+        return numbers
+
+    def band(
+        self, file: int, number: int, scale: float | None, offset: float | None, nodata: float | None
+    ) -> Band:
+        i = number - 1
+        scale = self.scales[i] if scale is None else scale
+        offset = self.offsets[i] if offset is None else offset
+        if not (math.isfinite(scale) and math.isfinite(offset)) or scale == 0:
+            raise SourceError(
+                f"{self.path} has scale {scale:g} and offset {offset:g}: "
+                "give usable ones with `scale:` and `offset:` in the recipe"
+            )
+        if nodata is not None:
+            self._refuse_impossible(nodata, self.dtypes[i])
+        colour = self.colours[i].name if self.colours[i] in COLOURS else None
+        return Band(
+            file=file,
+            number=number,
+            name=self.descriptions[i] or colour or "",
+            scale=scale,
+            offset=offset,
+            nodata=self.nodatas[i] if nodata is None else nodata,
+        )
+
+    def _refuse_impossible(self, nodata: float, dtype: str) -> None:
+        """A nodata of the recipe that no pixel can have is a mistake, not a rule."""
+        if np.dtype(dtype).kind == "f" or math.isnan(nodata):
+            return
+        if not can_hold(dtype, nodata):
+            info = np.iinfo(dtype)
+            raise SourceError(
+                f"`nodata: {nodata:g}` can't stand in {self.path}, whose {dtype} pixels hold whole numbers "
+                f"from {info.min} to {info.max}: correct it, or leave it out"
+            )
+
+    def has_mask(self, number: int) -> bool:
+        """Whether GDAL keeps a mask beside the band's pixels, internal or .msk, one for all bands."""
+        flags = self.flags[number - 1]
+        return MaskFlags.per_dataset in flags and MaskFlags.alpha not in flags
+
+    def alpha(self, number: int) -> int | None:
+        """The band that says where another is valid; GDAL's own mask forgets it beside a nodata value."""
+        numbers = [n for n in range(1, self.count + 1) if self.colours[n - 1] == ColorInterp.alpha]
+        return None if number in numbers else next(iter(numbers), None)
+
+    def shares_grid(self, other: Header) -> bool:
+        """Whether the pixels of both files lie in the same places."""
+        return (
+            self.shape == other.shape
+            and self.transform.almost_equals(other.transform, precision=1e-6 * abs(self.transform.a or 1.0))
+            and self.crs == other.crs
+        )
+
+    def bits(self, number: int) -> int:
+        return self.nbits[number - 1] if self.dtypes[number - 1] == "uint8" else 0
+
+    def place(self, crs: str | None) -> Grid | ControlPoints:
+        """The grid, or the ground control points where the file has only those."""
+        known = crs_of(crs) if crs is not None else self.crs
+        if self.transform.is_identity and self.gcps:
+            points = tuple((p.row, p.col, p.x, p.y, p.z or 0.0) for p in self.gcps)
+            known = known or self.gcps_crs
+            return ControlPoints(self.shape, points, known.to_wkt() if known else None)
+        if self.transform.is_identity and self.has_rpcs:
+            raise SourceError(
+                f"{self.path} has no geotransform, only RPCs, which need a terrain model: "
+                "orthorectify it first (gdalwarp -rpc -to RPC_DEM=dem.tif)"
+            )
+        if self.transform.is_degenerate or not all(map(math.isfinite, self.transform[:6])):
+            raise SourceError(
+                f"{self.path} has the unusable geotransform {tuple(self.transform)[:6]}: "
+                "mend it with gdal_edit -a_ullr"
+            )
+        return Grid(self.shape, self.transform, known.to_wkt() if known else None)
+
+
+def crs_of(text: str) -> Any:
+    """The CRS that a text means; rasterio's CRSError or a ValueError where it means none."""
+    with rasterio.Env():  # keeps PROJ's own lines off the terminal
+        return CRS.from_user_input(text)
+
+
+def _identified(path: Path, sidecars: Sequence[Path]) -> SourceFile:
+    digest = hashlib.sha256()
+    size = 0
+    for part in (path, *sidecars):
+        length = part.stat().st_size
+        size += length
+        with part.open("rb") as stream:
+            digest.update(stream.read(ENDS))
+            stream.seek(max(ENDS, length - ENDS))
+            digest.update(stream.read(ENDS))
+    return SourceFile(path, size, digest.hexdigest(), path.stat().st_mtime_ns)
