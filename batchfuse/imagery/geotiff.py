@@ -24,7 +24,7 @@ from batchfuse.geometry.grid import ControlPoints, Grid
 from batchfuse.geometry.window import Window
 from batchfuse.imagery.scene import Band, Source, SourceFile, can_hold
 
-__all__ = ["checked_crs", "open_source", "read_pixels"]
+__all__ = ["checked_crs", "open_source", "read_pixels", "visible_bands"]
 
 # A file without a georeference is a case that align.py names in one line of its own.
 warnings.filterwarnings("ignore", category=NotGeoreferencedWarning)
@@ -76,6 +76,14 @@ def open_source(
         bits=0 if palette else max(headers[f].bits(n) for f, n in chosen),
         units=first.units[chosen[0][1] - 1] or None,
     )
+
+
+def visible_bands(path: Path) -> list[int]:
+    """The bands that a file would be taken for without ``bands``: all but alpha, counted from 1.
+
+    Raises SourceError where it can't be opened.
+    """
+    return _Header(path).visible_bands()
 
 
 def read_pixels(source: Source, window: Window) -> tuple[NDArray[Any], NDArray[np.bool_]]:

@@ -1,0 +1,103 @@
+"""What the files of a source say of themselves, and which keys of a recipe it takes to use them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from batchfuse.errors import SourceError
+from batchfuse.imagery.geotiff import open_source, visible_bands
+from batchfuse.imagery.scene import Source, can_hold
+from batchfuse.scout.series import Option
+from batchfuse.scout.words import DETAIL, NUMBERS
+
+__all__ = ["Setting", "Settings", "settings_of"]
+
+FALSE_ORDER = (("analytic", 4, [3, 2, 1]), ("analytic", 8, [6, 4, 2]), ("mul", 8, [5, 3, 2]))
+"""Red, green and blue where the bands begin with the blue one: a word of the path, the bands, which they are."""
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """A key of a source, beside its path."""
+
+    key: str
+    """As in docs/recipes.md."""
+    value: Any
+    """Its value."""
+    comment: str
+    """Why."""
+    is_remark: bool = False
+    """Whether it is only written as a comment."""
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """All that a source wants."""
+
+    source: Source
+    """As it opens with them."""
+    settings: tuple[Setting, ...] = field(default=())
+    """Keys and remarks."""
+
+    @property
+    def values(self) -> Mapping[str, Any]:
+        """The keys that count."""
+        return {one.key: one.value for one in self.settings if not one.is_remark}
+
+
+def settings_of(role: str, option: Option, paths: Sequence[Path]) -> Settings:
+    """The keys that make these files of one scene a source, and those that the files don't know.
+
+    Raises SourceError where they can't be one.
+    """
+    made = list(_bands(option, paths))
+    source = open_source(role, paths, bands=made[0].value if made else None)
+    return Settings(source, (*made, *_numbers(option, source)))
+
+
+def _bands(option: Option, paths: Sequence[Path]) -> list[Setting]:
+    count = [len(visible_bands(path)) for path in paths]
+    if len(paths) > 1:
+        if max(count) > 1:
+            raise SourceError(
+                f"{paths[count.index(max(count))]} has {max(count)} bands where one colour was expected"
+            )
+        return []
+    if count[0] in (1, 3):
+        return []
+    path = str(paths[0]).lower()
+    if option.role in DETAIL and count[0] > 3:
+        known = (bands for word, number, bands in FALSE_ORDER if word in path and number == count[0])
+        bands = next(known, [1, 2, 3])
+        return [
+            Setting("bands", bands, f"red, green, blue of its {count[0]} bands: see if that is their order")
+        ]
+    return [Setting("bands", [1], f"the first of its {count[0]} bands; three would mean red, green, blue")]
+
+
+def _numbers(option: Option, source: Source) -> list[Setting]:
+    """Scale, offset and nodata that are known of the product and not stated by its files."""
+    known = NUMBERS.get(option.series[0].example.numbers)
+    band = source.bands[0]
+    if known is None or np.dtype(source.dtype).kind not in "iu":
+        return []
+    made = []
+    if known.scale is not None and (band.scale, band.offset) == (1.0, 0.0):
+        made.append(
+            Setting(
+                "scale", known.scale, f"{known.meaning}: file value * scale + offset; the files don't say"
+            )
+        )
+        if known.offset is not None:
+            made.append(Setting("offset", known.offset, ""))
+        if known.optional_offset is not None:
+            comment = "processing baseline 04.00 and later, from 25 January 2022 on: uncomment it for those"
+            made.append(Setting("offset", known.optional_offset, comment, is_remark=True))
+    if band.nodata is None and can_hold(source.dtype, known.nodata):
+        made.append(Setting("nodata", known.nodata, "outside of the image; the files don't say"))
+    return made

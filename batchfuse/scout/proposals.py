@@ -1,0 +1,261 @@
+"""Which files could be fused with which: every way to pair what was found, the most sensible first."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import combinations
+
+from batchfuse.scout.marks import Marked, Span
+from batchfuse.scout.series import Key, Option, Series, options_of, series_of
+from batchfuse.scout.templates import choices, escaped, template
+from batchfuse.scout.tokens import shared_tokens
+from batchfuse.scout.words import ANATOMY, DETAIL, SIGNAL, Meaning
+
+__all__ = ["LEVELS", "Patterns", "Proposal", "proposals", "third_sources"]
+
+MOST_OPTIONS = 60
+"""Options of one way to cut names that are paired with each other."""
+MOST_MARKS = 8
+"""Different words at one place of a name that can tell sources apart; more tell scenes apart."""
+LEVELS = 100
+"""Steps between one kind of signal and the next."""
+
+Patterns = dict[str, tuple[str, ...]]
+"""The paths of each role."""
+
+
+@dataclass(frozen=True, slots=True)
+class Proposal:
+    """Sources that could be fused, and the paths that find them."""
+
+    options: tuple[Option, ...]
+    """The sources, in the recipe's order: what brings the colours one knows comes last."""
+    roles: tuple[str, ...]
+    """Their names in the recipe."""
+    ways: tuple[Patterns, ...]
+    """The paths of each role; the first that works is taken."""
+    files: tuple[str, ...]
+    """The files of one scene, all series in order."""
+    level: int
+    """How far it is from what one most likely wants."""
+    scenes: int
+    """How many are expected to be complete."""
+
+    @property
+    def order(self) -> tuple[int, int, int]:
+        """Sorts proposals, the best first."""
+        return self.level, -self.scenes, sum(option.rank for option in self.options)
+
+
+def proposals(files: Sequence[Marked]) -> list[Proposal]:
+    """All that could be fused, the best first: by names that mean something, else by names that differ."""
+    usable = [file for file in files if not file.no_image]
+    found = list(_by_meaning(usable))
+    if not any(proposal.level < LEVELS * LEVELS for proposal in found):
+        found += _by_difference(usable)
+    if len(usable) == 2:
+        found.append(_two_images(usable))
+    best: dict[tuple[str, ...], Proposal] = {}
+    for proposal in sorted(found, key=lambda proposal: proposal.order):
+        best.setdefault((*proposal.roles, *proposal.files), proposal)
+    return list(best.values())
+
+
+def _by_meaning(files: Sequence[Marked]) -> Iterator[Proposal]:
+    """Pairs of sources that are told apart by words and bands."""
+    told: list[tuple[Option, Option]] = []
+    for way in ("exact", "folders", "anywhere"):
+        series = series_of(files, way)  # type: ignore[arg-type]
+        plain = [Option("", (one,)) for one in series if one.example.meaning is None][:MOST_MARKS]
+        options = options_of(series)[:MOST_OPTIONS]
+        for first, second in combinations([*options, *plain], 2):
+            pair = _ordered(first, second)
+            if pair is None:
+                continue
+            if proposal := _joined(pair):
+                yield proposal
+            elif way == "exact" and "" not in (first.role, second.role):
+                told.append(pair)
+    for pair in sorted(told, key=_level)[:MOST_OPTIONS]:
+        yield from _loosely_joined(pair)
+
+
+def _ordered(first: Option, second: Option) -> tuple[Option, Option] | None:
+    """The two with the one that gives grid and colours last; None where they are no pair."""
+    if first.role == second.role:
+        return None
+    return (second, first) if _weight(first) > _weight(second) else (first, second)
+
+
+def _weight(option: Option) -> tuple[int, int]:
+    """Sorts the sources of a recipe: what is unseen, unknown, then what is seen; scans before their colours."""
+    if option.role in ANATOMY:
+        return 0, 0
+    if option.role in SIGNAL:
+        return 1, SIGNAL.index(option.role)
+    return (2, 0) if not option.role else (3, -DETAIL.index(option.role))
+
+
+def _level(pair: Sequence[Option]) -> int:
+    """How far a pair is from what one most likely wants: thermal with colour is 0."""
+    signal, detail = pair
+    if "" in (signal.role, detail.role):
+        return LEVELS * (LEVELS - 1)
+    if signal.role in ANATOMY:
+        return 0
+    if signal.role in DETAIL or detail.role in SIGNAL:  # two of a kind
+        return LEVELS * (LEVELS - 2) + _weight(signal)[1] - _weight(detail)[1]
+    worse = 3 * detail.is_one_colour + 3 * signal.is_one_colour  # a pan band shows more than a lone red one
+    return LEVELS * SIGNAL.index(signal.role) + DETAIL.index(detail.role) + worse
+
+
+def _joined(pair: tuple[Option, Option], unsure: int = 0) -> Proposal | None:
+    """The pair as its files share the parts of their names that are no mark."""
+    shared = pair[0].keys & pair[1].keys
+    if not shared:
+        return None
+    first = min(shared)
+    ways = tuple(dict(zip(_roles(pair), way, strict=True)) for way in _ways(pair, first))
+    files = tuple(one.files[first] for option in pair for one in option.series)
+    return Proposal(pair, _roles(pair), ways, files, _level(pair) + unsure, len(shared))
+
+
+def _loosely_joined(pair: tuple[Option, Option]) -> Iterator[Proposal]:
+    """The pair as its names share a date, a tile or a number; or one file that goes with all others."""
+    if links := shared_tokens(pair):
+        ways = ({role: paths for (role, _), paths in zip(_named(pair), links.paths, strict=True)},)
+        yield Proposal(pair, _roles(pair), ways, links.files, _level(pair) + LEVELS // 2, links.scenes)
+    lone = [all(len(one.files) == 1 for one in option.series) for option in pair]
+    if any(lone):
+        yield _with_lone_file(pair, lone)
+
+
+def _with_lone_file(pair: tuple[Option, Option], lone: Sequence[bool]) -> Proposal:
+    patterns, files, scenes = {}, [], 1
+    for (role, option), alone in zip(_named(pair), lone, strict=True):
+        first = min(option.keys)
+        choice = () if alone else choices(option.series)[-1]
+        scenes *= 1 if alone else len(option.keys)
+        files += [one.files[first] for one in option.series]
+        patterns[role] = tuple(
+            escaped(one.files[first]) if alone else template(one, choice, first) for one in option.series
+        )
+    level = _level(pair) + LEVELS // 2 + 1
+    return Proposal(pair, _roles(pair), (patterns,), tuple(files), level, scenes)
+
+
+def _named(pair: Sequence[Option]) -> Iterator[tuple[str, Option]]:
+    return zip(_roles(pair), pair, strict=True)
+
+
+def _roles(pair: Sequence[Option]) -> tuple[str, ...]:
+    """The names of the sources: source1, source2 where nothing tells."""
+    return tuple(option.role or f"source{number}" for number, option in enumerate(pair, 1))
+
+
+# --- names that mean nothing -------------------------------------------------------------------
+
+
+def _by_difference(files: Sequence[Marked]) -> Iterator[Proposal]:
+    """Pairs of files whose names differ at one place only: a folder, the last word, the first, the ending."""
+    for marked in _marked_by_place(files):
+        series = [one for one in series_of(marked, "exact") if one.example.meaning is not None]
+        options = [Option(_role(one), (one,)) for one in series[:MOST_OPTIONS]]
+        options.sort(key=lambda option: option.series[0].skeleton)
+        for first, second in combinations(options, 2):
+            pair = _ordered(first, second) if first.role or second.role else (first, second)
+            proposal = pair and _joined(pair, unsure=LEVELS * LEVELS)
+            if proposal and (proposal.scenes > 1 or not _are_numbers(pair or ())):
+                yield proposal
+
+
+def _role(series: Series) -> str:
+    meaning = series.example.meaning
+    return meaning.role if meaning else ""
+
+
+def _are_numbers(pair: Iterable[Option]) -> bool:
+    """Whether the two differ in a number only: one picture and the next, more likely than two sources."""
+    marks = [_mark(option.series[0].example) for option in pair]
+    return all(mark.isdigit() for mark in marks)
+
+
+def _mark(file: Marked) -> str:
+    return "".join(file.path[start:stop] for start, stop in file.spans)
+
+
+def _marked_by_place(files: Sequence[Marked]) -> Iterator[list[Marked]]:
+    """The files as if one place of their names told what they are, for each place that could."""
+    deepest = max((file.path.count("/") for file in files), default=0)
+    for level in range(deepest):
+        yield from _few_marks(files, [_folder_span(file.path, level) for file in files])
+    for expression in (r"[^_\-. ]+$", r"(?<=[0-9])[A-Za-z]+$", r"^[A-Za-z]+", r"^[^_\-. ]+"):
+        yield from _few_marks(files, [_name_span(file.path, expression) for file in files])
+    yield [replace(file, meaning=Meaning(""), spans=()) for file in files]
+
+
+def _few_marks(files: Sequence[Marked], spans: Sequence[Span | None]) -> Iterator[list[Marked]]:
+    found = [(file, span) for file, span in zip(files, spans, strict=True) if span]
+    marks = {file.path[slice(*span)] for file, span in found}
+    if 2 <= len(marks) <= MOST_MARKS:
+        yield [
+            replace(file, meaning=Meaning(file.meaning.role if file.meaning else ""), spans=(span,))
+            for file, span in found
+        ]
+
+
+def _folder_span(path: str, level: int) -> Span | None:
+    *folders, _ = path.split("/")
+    if level >= len(folders):
+        return None
+    start = sum(len(folder) + 1 for folder in folders[:level])
+    return start, start + len(folders[level])
+
+
+def _name_span(path: str, expression: str) -> Span | None:
+    start = path.rfind("/") + 1
+    stem = path[start : max(path.rfind("."), start)] or path[start:]
+    found = re.search(expression, stem)
+    if not found or found.span() == (0, len(stem)):
+        return None
+    return found.start() + start, found.end() + start
+
+
+def _two_images(files: Sequence[Marked]) -> Proposal:
+    """The only two images there are, whatever they are called."""
+    options = []
+    for file in files:
+        series = Series((escaped(file.path),), file, {(): file.path})
+        options.append(Option(file.meaning.role if file.meaning else "", (series,)))
+    first, second = options
+    pair = _ordered(first, second) or (replace(first, role=""), replace(second, role=""))
+    patterns = {role: (escaped(option.series[0].files[()]),) for role, option in _named(pair)}
+    paths = tuple(option.series[0].files[()] for option in pair)
+    return Proposal(pair, _roles(pair), (patterns,), paths, LEVELS * LEVELS * 2, 1)
+
+
+def third_sources(proposal: Proposal, files: Sequence[Marked]) -> Iterator[tuple[str, tuple[str, ...], int]]:
+    """Other sources whose files go with the scenes of a proposal: name, paths below the base, their scenes."""
+    keys: set[Key] = set.intersection(*(option.keys for option in proposal.options))
+    paths = {
+        series.files[key] for option in proposal.options for series in option.series for key in series.files
+    }
+    taken = set(proposal.roles)
+    for option in options_of(series_of((file for file in files if not file.no_image), "exact")):
+        shared = option.keys & keys
+        used = any(one.example.path in paths for one in option.series)
+        if option.name in taken or used or not shared:
+            continue
+        for way in _ways((*proposal.options, option), min(shared)):
+            if way[0] in [paths[proposal.roles[0]] for paths in proposal.ways]:
+                taken.add(option.name)
+                yield option.name, way[-1], len(shared)
+                break
+
+
+def _ways(options: Sequence[Option], key: Key) -> Iterator[list[tuple[str, ...]]]:
+    """The paths of each option, for each choice of wildcards."""
+    for choice in choices([one for option in options for one in option.series]):
+        yield [tuple(template(one, choice, key) for one in option.series) for option in options]
