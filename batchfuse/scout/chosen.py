@@ -14,6 +14,7 @@ from batchfuse.scout.findings import Findings, counted
 from batchfuse.scout.headers import Settings
 from batchfuse.scout.marks import Marked
 from batchfuse.scout.proposals import Patterns, Proposal
+from batchfuse.scout.series import Option
 from batchfuse.scout.words import DETAIL
 
 __all__ = ["Chosen"]
@@ -47,6 +48,10 @@ class Chosen:
         """The scenes that are complete."""
         return [scene.name for scene in self.discovery.scenes]
 
+    def option(self, role: str) -> Option:
+        """The source of a role."""
+        return self.proposal.options[self.proposal.roles.index(role)]
+
     @property
     def families(self) -> str:
         """What was recognised, in words."""
@@ -58,11 +63,10 @@ class Chosen:
     def example(self) -> dict[str, str]:
         """The files of the first scene, by role."""
         files = self.discovery.scenes[0].files
-        return {role: ", ".join(self.shown(path) for path in paths) for role, paths in files.items()}
-
-    def shown(self, path: Path) -> str:
-        """A file's path as the recipe would have it."""
-        return printable(os.path.relpath(path, self.folder))
+        return {
+            role: ", ".join(printable(os.path.relpath(path, self.found.base)) for path in paths)
+            for role, paths in files.items()
+        }
 
     @property
     def reference(self) -> tuple[str, str]:

@@ -18,7 +18,7 @@ from batchfuse.scout.words import DETAIL, NUMBERS
 __all__ = ["Setting", "Settings", "settings_of"]
 
 FALSE_ORDER = (("analytic", 4, [3, 2, 1]), ("analytic", 8, [6, 4, 2]), ("mul", 8, [5, 3, 2]))
-"""Red, green and blue where the bands begin with the blue one: a word of the path, the bands, which they are."""
+"""Where the bands begin with the blue one: a word of the path, the number of bands, and red, green, blue."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -139,10 +139,7 @@ def _band_of(sensor: str, expression: re.Pattern[str], path: str, family: str) -
 def _last(expression: re.Pattern[str], path: str) -> re.Match[str] | None:
     """The last match in the file's name."""
     start = path.rfind("/") + 1
-    found = None
-    for found in expression.finditer(path, start):
-        pass
-    return found
+    return max(expression.finditer(path, start), key=lambda match: match.start(), default=None)
 
 
 def _worded(path: str) -> Marked:

@@ -13,7 +13,7 @@ from batchfuse.scout.templates import choices, escaped, template
 from batchfuse.scout.tokens import shared_tokens
 from batchfuse.scout.words import ANATOMY, DETAIL, SIGNAL, Meaning
 
-__all__ = ["LEVELS", "Patterns", "Proposal", "proposals", "third_sources"]
+__all__ = ["Patterns", "Proposal", "proposals", "third_sources"]
 
 MOST_OPTIONS = 60
 """Options of one way to cut names that are paired with each other."""
@@ -21,6 +21,8 @@ MOST_MARKS = 8
 """Different words at one place of a name that can tell sources apart; more tell scenes apart."""
 LEVELS = 100
 """Steps between one kind of signal and the next."""
+UNSURE = LEVELS // 2
+"""Steps by which a pair is less likely whose names only share something."""
 
 Patterns = dict[str, tuple[str, ...]]
 """The paths of each role."""
@@ -48,6 +50,11 @@ class Proposal:
         """Sorts proposals, the best first."""
         return self.level, -self.scenes, sum(option.rank for option in self.options)
 
+    def is_apart_from(self, chosen: Proposal) -> bool:
+        """Whether it is as likely a pair as the chosen one, of other scenes."""
+        ours, theirs = (set.intersection(*(o.keys for o in p.options)) for p in (self, chosen))
+        return self.level // UNSURE == chosen.level // UNSURE and bool(ours) and not ours & theirs
+
 
 def proposals(files: Sequence[Marked]) -> list[Proposal]:
     """All that could be fused, the best first: by names that mean something, else by names that differ."""
@@ -67,7 +74,7 @@ def _by_meaning(files: Sequence[Marked]) -> Iterator[Proposal]:
     """Pairs of sources that are told apart by words and bands."""
     told: list[tuple[Option, Option]] = []
     for way in ("exact", "folders", "anywhere"):
-        series = series_of(files, way)  # type: ignore[arg-type]
+        series = series_of(files, way)
         plain = [Option("", (one,)) for one in series if one.example.meaning is None][:MOST_MARKS]
         options = options_of(series)[:MOST_OPTIONS]
         for first, second in combinations([*options, *plain], 2):
@@ -90,7 +97,7 @@ def _ordered(first: Option, second: Option) -> tuple[Option, Option] | None:
 
 
 def _weight(option: Option) -> tuple[int, int]:
-    """Sorts the sources of a recipe: what is unseen, unknown, then what is seen; scans before their colours."""
+    """Sorts the sources of a recipe: what is unseen, unknown, then what is seen; mri before its colours."""
     if option.role in ANATOMY:
         return 0, 0
     if option.role in SIGNAL:
@@ -126,7 +133,7 @@ def _loosely_joined(pair: tuple[Option, Option]) -> Iterator[Proposal]:
     """The pair as its names share a date, a tile or a number; or one file that goes with all others."""
     if links := shared_tokens(pair):
         ways = ({role: paths for (role, _), paths in zip(_named(pair), links.paths, strict=True)},)
-        yield Proposal(pair, _roles(pair), ways, links.files, _level(pair) + LEVELS // 2, links.scenes)
+        yield Proposal(pair, _roles(pair), ways, links.files, _level(pair) + UNSURE, links.scenes)
     lone = [all(len(one.files) == 1 for one in option.series) for option in pair]
     if any(lone):
         yield _with_lone_file(pair, lone)
@@ -142,7 +149,7 @@ def _with_lone_file(pair: tuple[Option, Option], lone: Sequence[bool]) -> Propos
         patterns[role] = tuple(
             escaped(one.files[first]) if alone else template(one, choice, first) for one in option.series
         )
-    level = _level(pair) + LEVELS // 2 + 1
+    level = _level(pair) + UNSURE + 1
     return Proposal(pair, _roles(pair), (patterns,), tuple(files), level, scenes)
 
 
@@ -231,13 +238,13 @@ def _two_images(files: Sequence[Marked]) -> Proposal:
         options.append(Option(file.meaning.role if file.meaning else "", (series,)))
     first, second = options
     pair = _ordered(first, second) or (replace(first, role=""), replace(second, role=""))
-    patterns = {role: (escaped(option.series[0].files[()]),) for role, option in _named(pair)}
+    patterns: Patterns = {role: (escaped(option.series[0].files[()]),) for role, option in _named(pair)}
     paths = tuple(option.series[0].files[()] for option in pair)
     return Proposal(pair, _roles(pair), (patterns,), paths, LEVELS * LEVELS * 2, 1)
 
 
 def third_sources(proposal: Proposal, files: Sequence[Marked]) -> Iterator[tuple[str, tuple[str, ...], int]]:
-    """Other sources whose files go with the scenes of a proposal: name, paths below the base, their scenes."""
+    """Other sources whose files go with the scenes of a proposal: name, paths below the base, scenes."""
     keys: set[Key] = set.intersection(*(option.keys for option in proposal.options))
     paths = {
         series.files[key] for option in proposal.options for series in option.series for key in series.files

@@ -17,7 +17,7 @@ from batchfuse.scout.chosen import Chosen
 from batchfuse.scout.findings import Findings, counted, look
 from batchfuse.scout.headers import Settings, settings_of
 from batchfuse.scout.marks import Marked, marked_files
-from batchfuse.scout.proposals import LEVELS, Patterns, Proposal, proposals
+from batchfuse.scout.proposals import Patterns, Proposal, proposals
 from batchfuse.scout.wording import recipe_text
 
 __all__ = ["Sketch", "sketch"]
@@ -47,7 +47,7 @@ class Sketch:
         failed = len(chosen.plan.failures)
         return [
             f"{chosen.families}",
-            f"{counted(len(names), 'scene')} with a file of every source{planned}, such as {printable(names[0])}:",
+            f"{counted(len(names), 'scene')} with all files{planned}, such as {printable(names[0])}:",
             *(f"  {role}: {files}" for role, files in chosen.example.items()),
             *(
                 [f"{counted(failed, 'scene')} can't be fused as they are; the recipe says why"]
@@ -80,7 +80,7 @@ def sketch(places: Sequence[Path], folder: Path, call: str, name: str) -> Sketch
     faults: list[str] = []
     every = proposals(files)
     for proposal in every[:MOST_TRIED]:
-        others = tuple(other for other in every if other.roles != proposal.roles and other.level < LEVELS)
+        others = tuple(other for other in every if other.is_apart_from(proposal))
         try:
             chosen = _tried(proposal, others, found, files, folder)
         except BatchfuseError as error:
@@ -91,7 +91,7 @@ def sketch(places: Sequence[Path], folder: Path, call: str, name: str) -> Sketch
             (Path(place) / "recipe.yaml").write_text(text, encoding="utf-8")
             _planned(_at(Recipe.load(Path(place) / "recipe.yaml"), folder), chosen.names)
         return Sketch(text, chosen)
-    raise RecipeError(found.nothing_to_pair(files, faults))
+    raise RecipeError(found.nothing_to_pair(files, [fault.replace(f"{folder}/", "") for fault in faults]))
 
 
 def _at(recipe: Recipe, folder: Path) -> Recipe:

@@ -27,7 +27,7 @@ def recipe_text(chosen: Chosen, call: str, name: str) -> str:
     lines = [*_head(chosen, call, name), "", "inputs:"]
     for role in chosen.proposal.roles:
         lines += [*_source(chosen, role), ""]
-    lines += [*_third(chosen), *_rest(chosen)]
+    lines += [*_third(chosen), *_rest(chosen), *_others(chosen)]
     text = "\n".join(lines).replace("\n\n\n", "\n\n")
     return f"{text.rstrip()}\n"
 
@@ -63,7 +63,8 @@ def _head(chosen: Chosen, call: str, name: str) -> Iterator[str]:
     yield f"#     batchfuse run {printable(name)}"
     yield "#"
     failed = list(chosen.failures())
-    yield f"# {counted(len(chosen.names), 'scene')} with a file of every source, such as {printable(chosen.names[0])}:"
+    scenes, first = counted(len(chosen.names), "scene"), printable(chosen.names[0])
+    yield f"# {scenes} with a file of every source, such as {first}:"
     for role, files in chosen.example.items():
         yield f"#   {role}: {files}"
     yield from _listed("Complete by name, but not fusible as they are:", failed)
@@ -79,7 +80,7 @@ def _listed(title: str, lines: Sequence[str]) -> Iterator[str]:
 
 
 def _source(chosen: Chosen, role: str) -> Iterator[str]:
-    settings = chosen.settings[role]
+    settings, option = chosen.settings[role], chosen.option(role)
     source, paths = settings.source, chosen.patterns[role]
     bands = "red, green, blue" if source.is_colour else "one band"
     yield f"  # {bands}, {source.dtype}{_pixels(source.place)}"
@@ -92,9 +93,11 @@ def _source(chosen: Chosen, role: str) -> Iterator[str]:
     for one in settings.settings:
         comment = f"  # {one.comment}" if one.comment else ""
         yield f"    {'# ' if one.is_remark else ''}{one.key}: {yaml_text(one.value)}{comment}"
+    if option.is_one_colour:
+        yield f"    # only its {option.name} band: red, green and blue are not all there"
     yield from _mask(chosen, role)
     if source.dtype != "uint8":
-        yield "    # The physical values that count as 0 and 1; without it the scene's minimum and 99.5th percentile."
+        yield "    # The values that count as 0 and 1; without it the scene's minimum and 99.5th percentile:"
         yield "    # range: [low, high]"
 
 
@@ -106,8 +109,7 @@ def _pixels(place: Any) -> str:
 
 def _mask(chosen: Chosen, role: str) -> Iterator[str]:
     """The quality band of a Landsat product, as the source's mask, commented out."""
-    option = chosen.proposal.options[chosen.proposal.roles.index(role)]
-    example = option.series[0].example
+    example = chosen.option(role).series[0].example
     if not example.spans or not example.family.startswith("Landsat"):
         return
     start, stop = example.spans[-1]
@@ -116,7 +118,8 @@ def _mask(chosen: Chosen, role: str) -> Iterator[str]:
     if beside in chosen.found.images and pattern.count(mark):
         before, _, behind = pattern.rpartition(mark)
         yield "    # Makes cloud (bit 3 of the quality band) and its shadow (bit 4) invalid:"
-        yield f"    # mask: {{path: {yaml_text(f'{before}QA_PIXEL{behind}', flow=True)}, reject_bits: [3, 4]}}"
+        path = yaml_text(f"{before}QA_PIXEL{behind}", flow=True)
+        yield f"    # mask: {{path: {path}, reject_bits: [3, 4]}}"
 
 
 def _third(chosen: Chosen) -> Iterator[str]:
@@ -145,13 +148,17 @@ def _rest(chosen: Chosen) -> Iterator[str]:
     dtype = chosen.settings[role].source.dtype
     if dtype in ("uint8", "uint16", "int16"):
         yield f"  # dtype: {dtype}  # as {role} has; without it float32"
-    others = [
-        p for p in chosen.others if p.roles != chosen.proposal.roles or p.options != chosen.proposal.options
-    ]
-    if others:
-        yield ""
-        yield "# Other pairs that are there, each for a recipe of its own:"
-        for other in others[:MOST_OTHERS]:
-            yield f"# {counted(other.scenes, 'scene')} of {' and '.join(other.roles)}:"
-            for path in (path for paths in other.ways[0].values() for path in paths):
-                yield f"#   {printable(path)}"
+
+
+def _others(chosen: Chosen) -> Iterator[str]:
+    """Other pairs, of other scenes than those that were chosen."""
+    if not chosen.others:
+        return
+    yield ""
+    yield "# Other pairs that are there, each for a recipe of its own:"
+    for other in chosen.others[:MOST_OTHERS]:
+        yield f"# {counted(other.scenes, 'scene')} of {' and '.join(other.roles)}:"
+        for role, below in other.ways[0].items():
+            paths = [chosen.found.from_recipe(path, chosen.folder) for path in below]
+            yield f"#   {role}: {yaml_text(paths[0]) if len(paths) == 1 else ''}".rstrip()
+            yield from (f"#     - {yaml_text(path)}" for path in paths if len(paths) > 1)
