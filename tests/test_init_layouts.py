@@ -14,6 +14,7 @@ from PIL import Image
 import batchfuse
 from batchfuse.scout.sketch import Sketch, sketch
 
+pytestmark = pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
 GRID = Affine(10, 0, 500_000, 0, -10, 5_600_000)
 L8 = "LC08_L2SP_195028_20240623_20240705_02_T1"
 L9 = "LC09_L2SP_195028_20240615_20240616_02_T1"
@@ -55,11 +56,16 @@ def each(template: str, *values: str) -> str:
 LAYOUTS = [
     Layout(
         "Landsat Collection 2 level 2, all files in one folder",
-        each("@_ST_B10.TIF @_SR_B4.TIF @_SR_B3.TIF @_SR_B2.TIF @_SR_B5.TIF @_QA_PIXEL.TIF @_ST_QA.TIF", L8, L9)
+        each(
+            "@_ST_B10.TIF @_SR_B4.TIF @_SR_B3.TIF @_SR_B2.TIF @_SR_B5.TIF @_QA_PIXEL.TIF @_ST_QA.TIF", L8, L9
+        )
         + f" {L8}_MTL.xml {L8}_SR_stac.json {L9}_ST_B10.TIF.aux.xml",
         {"thermal": "{scene}_ST_B10.TIF", "optical": [f"{{scene}}_SR_B{b}.TIF" for b in (4, 3, 2)]},
         scenes=2,
-        settings={"thermal": {"scale": 0.00341802, "offset": 149.0, "nodata": 0}, "optical": {"scale": 2.75e-05}},
+        settings={
+            "thermal": {"scale": 0.00341802, "offset": 149.0, "nodata": 0},
+            "optical": {"scale": 2.75e-05},
+        },
     ),
     Layout(
         "Landsat, a folder a scene",
@@ -80,12 +86,17 @@ LAYOUTS = [
     Layout(
         "Landsat assets named by STAC, a folder an item",
         each("@/lwir11.tif @/red.tif @/green.tif @/blue.tif @/nir08.tif @/qa_pixel.tif @/swir16.tif", L8, L9),
-        {"thermal": "{scene}/lwir11.tif", "optical": [f"{{scene}}/{c}.tif" for c in ("red", "green", "blue")]},
+        {
+            "thermal": "{scene}/lwir11.tif",
+            "optical": [f"{{scene}}/{c}.tif" for c in ("red", "green", "blue")],
+        },
         scenes=2,
     ),
     Layout(
         "Landsat Collection 1 level 1",
-        each("@_B1.TIF @_B2.TIF @_B3.TIF @_B4.TIF @_B5.TIF @_B6.TIF @_B8.TIF @_B10.TIF @_B11.TIF @_BQA.TIF", L1),
+        each(
+            "@_B1.TIF @_B2.TIF @_B3.TIF @_B4.TIF @_B5.TIF @_B6.TIF @_B8.TIF @_B10.TIF @_B11.TIF @_BQA.TIF", L1
+        ),
         {"thermal": "{scene}_B10.TIF", "optical": [f"{{scene}}_B{b}.TIF" for b in (4, 3, 2)]},
         settings={"thermal": {"nodata": 0}},
     ),
@@ -113,7 +124,9 @@ LAYOUTS = [
     ),
     Layout(
         "Landsat by ESPA",
-        each("@_bt_band10.tif @_sr_band4.tif @_sr_band3.tif @_sr_band2.tif @_pixel_qa.tif @_sr_aerosol.tif", L1),
+        each(
+            "@_bt_band10.tif @_sr_band4.tif @_sr_band3.tif @_sr_band2.tif @_pixel_qa.tif @_sr_aerosol.tif", L1
+        ),
         {"thermal": "{scene}_bt_band10.tif", "optical": [f"{{scene}}_sr_band{b}.tif" for b in (4, 3, 2)]},
     ),
     Layout(
@@ -155,7 +168,11 @@ LAYOUTS = [
     ),
     Layout(
         "Sentinel-2 bands in a folder a date",
-        each("@/B02.tif @/B03.tif @/B04.tif @/B8A.tif @/B11.tif @/B12.tif @/SCL.tif", "2024-06-01", "2024-07-01"),
+        each(
+            "@/B02.tif @/B03.tif @/B04.tif @/B8A.tif @/B11.tif @/B12.tif @/SCL.tif",
+            "2024-06-01",
+            "2024-07-01",
+        ),
         {
             "swir": [f"{{scene}}/{b}.tif" for b in ("B12", "B11", "B8A")],
             "optical": [f"{{scene}}/{b}.tif" for b in ("B04", "B03", "B02")],
@@ -176,7 +193,9 @@ LAYOUTS = [
     ),
     Layout(
         "DJI: thermal and wide",
-        each("DJI_20240601120000_@_T.tif DJI_20240601120000_@_W.tif DJI_20240601120000_@_Z.tif", "0001", "0002"),
+        each(
+            "DJI_20240601120000_@_T.tif DJI_20240601120000_@_W.tif DJI_20240601120000_@_Z.tif", "0001", "0002"
+        ),
         {"thermal": "{scene}_T.tif", "optical": "{scene}_W.tif"},
         scenes=2,
         bands={"_W": 3, "_Z": 3},
@@ -198,7 +217,8 @@ LAYOUTS = [
     ),
     Layout(
         "LLVIP",
-        each("infrared/train/@.jpg visible/train/@.jpg", "010001", "010002") + " infrared/test/190001.jpg visible/test/190001.jpg",
+        each("infrared/train/@.jpg visible/train/@.jpg", "010001", "010002")
+        + " infrared/test/190001.jpg visible/test/190001.jpg",
         {"infrared": "infrared/{folder}/{scene}.jpg", "visible": "visible/{folder}/{scene}.jpg"},
         scenes=3,
     ),
@@ -258,7 +278,8 @@ LAYOUTS = [
     ),
     Layout(
         "EPFL",
-        each("country/@_nir.tiff country/@_rgb.tiff", "0000", "0001") + " urban/0000_nir.tiff urban/0000_rgb.tiff",
+        each("country/@_nir.tiff country/@_rgb.tiff", "0000", "0001")
+        + " urban/0000_nir.tiff urban/0000_rgb.tiff",
         {"nir": "{folder}/{scene}_nir.tiff", "optical": "{folder}/{scene}_rgb.tiff"},
         scenes=3,
         bands={"rgb": 3},
@@ -271,7 +292,8 @@ LAYOUTS = [
     ),
     Layout(
         "Harvard's slices in one folder, of which most are SPECT",
-        each("petmri_@_pet.png petmri_@_mri.png", "1") + each(" spectmri_@_spect.png spectmri_@_mri.png", "2", "3"),
+        each("petmri_@_pet.png petmri_@_mri.png", "1")
+        + each(" spectmri_@_spect.png spectmri_@_mri.png", "2", "3"),
         {"mri": "{scene}_mri.png", "spect": "{scene}_spect.png"},
         scenes=2,
         bands={"spect.": 3},
@@ -300,8 +322,11 @@ LAYOUTS = [
     ),
     Layout(
         "SpaceNet 2",
-        each("@/PAN/PAN_@_img1.tif @/PAN/PAN_@_img2.tif @/RGB-PanSharpen/RGB-PanSharpen_@_img1.tif"
-             " @/RGB-PanSharpen/RGB-PanSharpen_@_img2.tif @/MUL/MUL_@_img1.tif @/MUL/MUL_@_img2.tif", "AOI_2_Vegas"),
+        each(
+            "@/PAN/PAN_@_img1.tif @/PAN/PAN_@_img2.tif @/RGB-PanSharpen/RGB-PanSharpen_@_img1.tif"
+            " @/RGB-PanSharpen/RGB-PanSharpen_@_img2.tif @/MUL/MUL_@_img1.tif @/MUL/MUL_@_img2.tif",
+            "AOI_2_Vegas",
+        ),
         {
             "pan": "AOI_2_Vegas/PAN/PAN_{scene}.tif",
             "optical": "AOI_2_Vegas/RGB-PanSharpen/RGB-PanSharpen_{scene}.tif",
@@ -311,8 +336,12 @@ LAYOUTS = [
     ),
     Layout(
         "SpaceNet 6",
-        each("PAN/SN6_Train_AOI_11_Rotterdam_PAN_2019_tile_@.tif PS-RGB/SN6_Train_AOI_11_Rotterdam_PS-RGB_2019_tile_@.tif"
-             " SAR-Intensity/SN6_Train_AOI_11_Rotterdam_SAR-Intensity_2019_tile_@.tif", "8679", "8680"),
+        each(
+            "PAN/SN6_Train_AOI_11_Rotterdam_PAN_2019_tile_@.tif PS-RGB/SN6_Train_AOI_11_Rotterdam_PS-RGB_2019_tile_@.tif"
+            " SAR-Intensity/SN6_Train_AOI_11_Rotterdam_SAR-Intensity_2019_tile_@.tif",
+            "8679",
+            "8680",
+        ),
         {
             "sar": "SAR-Intensity/SN6_Train_AOI_11_Rotterdam_SAR-Intensity_{scene}.tif",
             "optical": "PS-RGB/SN6_Train_AOI_11_Rotterdam_PS-RGB_{scene}.tif",
@@ -321,21 +350,136 @@ LAYOUTS = [
         bands={"RGB": 3, "SAR": 4},
         settings={"sar": {"bands": [1]}},
     ),
-    Layout("words at the end", each("@_ir.tif @_vis.tif", "a", "b"), {"infrared": "{scene}_ir.tif", "visible": "{scene}_vis.tif"}, 2),
-    Layout("words at the beginning", each("thermal_@.tif rgb_@.tif", "a", "b"), {"thermal": "thermal_{scene}.tif", "optical": "rgb_{scene}.tif"}, 2),
-    Layout("words as names", each("@/thermal.tif @/rgb.tif", "a"), {"thermal": "{scene}/thermal.tif", "optical": "{scene}/rgb.tif"}),
-    Layout("two files and nothing else", "thermal.tif rgb.tif", {"thermal": "thermal.tif", "optical": "rgb.tif"}),
-    Layout("two files whose names mean nothing", "huey.tif dewey.tif", {"source1": "dewey.tif", "source2": "huey.tif"}),
-    Layout("a word in one name only", each("@.tif @_thermal.tif", "a", "b"), {"thermal": "{scene}_thermal.tif", "source2": "{scene}.tif"}, 2),
-    Layout("a word in one folder only", each("images/@.tif thermal/@.tif", "a", "b"), {"thermal": "thermal/{scene}.tif", "source2": "images/{scene}.tif"}, 2),
-    Layout("different endings", each("thermal/@.tif rgb/@.jpg", "a", "b"), {"thermal": "thermal/{scene}.tif", "optical": "rgb/{scene}.jpg"}, 2),
-    Layout("letters", each("@_a.tif @_b.tif", "x", "y"), {"source1": "{scene}_a.tif", "source2": "{scene}_b.tif"}, 2),
-    Layout("folders whose names mean nothing", each("cam0/@.tif cam1/@.tif", "1", "2"), {"source1": "cam0/{scene}.tif", "source2": "cam1/{scene}.tif"}, 2),
-    Layout("one image for all", each("flight_@_thermal.tif", "1", "2", "3") + " ortho_rgb.tif", {"thermal": "{scene}_thermal.tif", "optical": "ortho_rgb.tif"}, 3),
-    Layout("braces, spaces and other scripts", "a {1}_thermal.tif|a {1}_rgb.tif|été #2_thermal.tif|été #2_rgb.tif", {"thermal": "{scene}_thermal.tif", "optical": "{scene}_rgb.tif"}, 2),
-    Layout("braces in a folder", "x{1}/a_thermal.tif x{1}/a_rgb.tif", {"thermal": "x{{1}}/{scene}_thermal.tif", "optical": "x{{1}}/{scene}_rgb.tif"}),
-    Layout("results of an earlier run beside", each("@_ir.tif @_vis.tif out/@.quicklook.png out/@.tif", "a", "b") + " out/report.json fused/a.zarr/0.png .hidden_ir.tif a_ir.tif.msk a_ir.tif.ovr", {"infrared": "{scene}_ir.tif", "visible": "{scene}_vis.tif"}, 2),
-]  # fmt: skip
+    Layout(
+        "humps",
+        each("@Thermal.tif @RGB.tif", "north", "south"),
+        {"thermal": "{scene}Thermal.tif", "optical": "{scene}RGB.tif"},
+        2,
+    ),
+    Layout(
+        "dates that differ by a day",
+        "east_RGB_20240601.tif east_TIR_20240602.tif west_RGB_20240605.tif west_TIR_20240605.tif",
+        {"thermal": "{scene}_TIR_*.tif", "optical": "{scene}_RGB_*.tif"},
+        2,
+    ),
+    Layout(
+        "exports of Earth Engine",
+        each("S2_@.tif LST_@.tif", "20240601", "20240705"),
+        {"thermal": "LST_{scene}.tif", "optical": "S2_{scene}.tif"},
+        2,
+        bands={"S2": 12},
+        settings={"optical": {"bands": [4, 3, 2]}},
+    ),
+    Layout(
+        "DJI, radiometric with plain",
+        each("DJI_@_R.JPG DJI_@.JPG", "0001", "0003"),
+        {"thermal": "{scene}_R.JPG", "source2": "{scene}.JPG"},
+        2,
+    ),
+    Layout(
+        "Sequoia",
+        each("IMG_@_RED.TIF IMG_@_GRE.TIF IMG_@_NIR.TIF IMG_@_REG.TIF", "0001", "0002"),
+        {"nir": "{scene}_NIR.TIF", "optical": "{scene}_RED.TIF"},
+        2,
+    ),
+    Layout(
+        "MicaSense Altum",
+        each("IMG_@_1.tif IMG_@_2.tif IMG_@_3.tif IMG_@_4.tif IMG_@_5.tif IMG_@_6.tif", "0000", "0001"),
+        {"thermal": "{scene}_6.tif", "optical": ["{scene}_3.tif", "{scene}_2.tif", "{scene}_1.tif"]},
+        2,
+    ),
+    Layout(
+        "a composite of a Landsat product",
+        each("@_thermal.tif @_rgb.tif", L8, L9),
+        {"thermal": "{scene}_thermal.tif", "optical": "{scene}_rgb.tif"},
+        2,
+    ),
+    Layout(
+        "one letter a colour",
+        each("@_R.tif @_G.tif @_B.tif @_NIR.tif", "p", "q"),
+        {"nir": "{scene}_NIR.tif", "optical": ["{scene}_R.tif", "{scene}_G.tif", "{scene}_B.tif"]},
+        2,
+    ),
+    Layout(
+        "words at the end",
+        each("@_ir.tif @_vis.tif", "a", "b"),
+        {"infrared": "{scene}_ir.tif", "visible": "{scene}_vis.tif"},
+        2,
+    ),
+    Layout(
+        "words at the beginning",
+        each("thermal_@.tif rgb_@.tif", "a", "b"),
+        {"thermal": "thermal_{scene}.tif", "optical": "rgb_{scene}.tif"},
+        2,
+    ),
+    Layout(
+        "words as names",
+        each("@/thermal.tif @/rgb.tif", "a"),
+        {"thermal": "{scene}/thermal.tif", "optical": "{scene}/rgb.tif"},
+    ),
+    Layout(
+        "two files and nothing else", "thermal.tif rgb.tif", {"thermal": "thermal.tif", "optical": "rgb.tif"}
+    ),
+    Layout(
+        "two files whose names mean nothing",
+        "huey.tif dewey.tif",
+        {"source1": "dewey.tif", "source2": "huey.tif"},
+    ),
+    Layout(
+        "a word in one name only",
+        each("@.tif @_thermal.tif", "a", "b"),
+        {"thermal": "{scene}_thermal.tif", "source2": "{scene}.tif"},
+        2,
+    ),
+    Layout(
+        "a word in one folder only",
+        each("images/@.tif thermal/@.tif", "a", "b"),
+        {"thermal": "thermal/{scene}.tif", "source2": "images/{scene}.tif"},
+        2,
+    ),
+    Layout(
+        "different endings",
+        each("thermal/@.tif rgb/@.TIFF", "a", "b"),
+        {"thermal": "thermal/{scene}.tif", "optical": "rgb/{scene}.TIFF"},
+        2,
+    ),
+    Layout(
+        "letters",
+        each("@_a.tif @_b.tif", "x", "y"),
+        {"source1": "{scene}_a.tif", "source2": "{scene}_b.tif"},
+        2,
+    ),
+    Layout(
+        "folders whose names mean nothing",
+        each("cam0/@.tif cam1/@.tif", "1", "2"),
+        {"source1": "cam0/{scene}.tif", "source2": "cam1/{scene}.tif"},
+        2,
+    ),
+    Layout(
+        "one image for all",
+        each("flight_@_thermal.tif", "1", "2", "3") + " ortho_rgb.tif",
+        {"thermal": "{scene}_thermal.tif", "optical": "ortho_rgb.tif"},
+        3,
+    ),
+    Layout(
+        "braces, spaces and other scripts",
+        "a {1}_thermal.tif|a {1}_rgb.tif|été #2_thermal.tif|été #2_rgb.tif",
+        {"thermal": "{scene}_thermal.tif", "optical": "{scene}_rgb.tif"},
+        2,
+    ),
+    Layout(
+        "braces in a folder",
+        "x{1}/a_thermal.tif x{1}/a_rgb.tif",
+        {"thermal": "x{{1}}/{scene}_thermal.tif", "optical": "x{{1}}/{scene}_rgb.tif"},
+    ),
+    Layout(
+        "results of an earlier run beside",
+        each("@_ir.tif @_vis.tif out/@.quicklook.png out/@.tif", "a", "b")
+        + " out/report.json fused/a.zarr/0.png .hidden_ir.tif a_ir.tif.msk a_ir.tif.ovr",
+        {"infrared": "{scene}_ir.tif", "visible": "{scene}_vis.tif"},
+        2,
+    ),
+]
 
 
 def make(folder: Path, layout: Layout) -> None:
@@ -366,9 +510,13 @@ def write_image(path: Path, bands: int = 1, size: int = 32, seed: int = 0) -> No
             transform=GRID @ Affine.scale(32 / size),
         ) as dataset:
             dataset.write(pixels)
+            if bands == 12:
+                dataset.descriptions = [f"B{number}" for number in range(1, 13)]
     elif suffix in (".png", ".jpg", ".jpeg"):
         shape = (size, size) if bands == 1 else (size, size, 3)
-        Image.fromarray(rng.integers(0, 255, shape).astype(np.uint8)).save(path, format="PNG" if suffix == ".png" else "JPEG")
+        Image.fromarray(rng.integers(0, 255, shape).astype(np.uint8)).save(
+            path, format="PNG" if suffix == ".png" else "JPEG"
+        )
     else:
         path.write_text("{}")
 

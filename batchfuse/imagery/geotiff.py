@@ -78,12 +78,13 @@ def open_source(
     )
 
 
-def visible_bands(path: Path) -> list[int]:
-    """The bands that a file would be taken for without ``bands``: all but alpha, counted from 1.
+def visible_bands(path: Path) -> dict[int, str]:
+    """The bands of a file but alpha, counted from 1, with what it calls them.
 
     Raises SourceError where it can't be opened.
     """
-    return _Header(path).visible_bands()
+    header = _Header(path)
+    return {number: header.descriptions[number - 1] or "" for number in header.visible_bands()}
 
 
 def read_pixels(source: Source, window: Window) -> tuple[NDArray[Any], NDArray[np.bool_]]:

@@ -17,8 +17,16 @@ from batchfuse.scout.words import DETAIL, NUMBERS
 
 __all__ = ["Setting", "Settings", "settings_of"]
 
-FALSE_ORDER = (("analytic", 4, [3, 2, 1]), ("analytic", 8, [6, 4, 2]), ("mul", 8, [5, 3, 2]))
+BLUE_FIRST = (("analytic", 4, [3, 2, 1]), ("analytic", 8, [6, 4, 2]), ("mul", 8, [5, 3, 2]))
 """Where the bands begin with the blue one: a word of the path, the number of bands, and red, green, blue."""
+
+COLOUR_NAMES = (
+    ("red", "green", "blue"),
+    ("b4", "b3", "b2"),
+    ("b04", "b03", "b02"),
+    ("sr_b4", "sr_b3", "sr_b2"),
+)
+"""What bands that are red, green and blue are called, in lower case."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,23 +69,33 @@ def settings_of(role: str, option: Option, paths: Sequence[Path]) -> Settings:
 
 
 def _bands(option: Option, paths: Sequence[Path]) -> list[Setting]:
-    count = [len(visible_bands(path)) for path in paths]
+    """The bands to take, where it isn't all of them."""
+    bands = [visible_bands(path) for path in paths]
     if len(paths) > 1:
-        if max(count) > 1:
-            raise SourceError(
-                f"{paths[count.index(max(count))]} has {max(count)} bands where one colour was expected"
-            )
+        many = next((path for path, found in zip(paths, bands, strict=True) if len(found) > 1), None)
+        if many:
+            raise SourceError(f"{many} has several bands where one colour was expected")
         return []
-    if count[0] in (1, 3):
+    (found,) = bands
+    if len(found) in (1, 3):
         return []
-    path = str(paths[0]).lower()
-    if option.role in DETAIL and count[0] > 3:
-        known = (bands for word, number, bands in FALSE_ORDER if word in path and number == count[0])
-        bands = next(known, [1, 2, 3])
-        return [
-            Setting("bands", bands, f"red, green, blue of its {count[0]} bands: see if that is their order")
-        ]
-    return [Setting("bands", [1], f"the first of its {count[0]} bands; three would mean red, green, blue")]
+    if named := _named_colours(found):
+        return [Setting("bands", named, f"called red, green, blue among its {len(found)}")]
+    if option.role in DETAIL and len(found) > 3:
+        path = str(paths[0]).lower()
+        known = (colours for word, number, colours in BLUE_FIRST if word in path and number == len(found))
+        colours = next(known, list(found)[:3])
+        return [Setting("bands", colours, f"red, green, blue of {len(found)}: see if they are")]
+    return [Setting("bands", [next(iter(found))], f"the first of {len(found)}; three mean red, green, blue")]
+
+
+def _named_colours(bands: Mapping[int, str]) -> list[int]:
+    """The bands that a file calls red, green and blue, by the words or as Sentinel-2 and Landsat 8 do."""
+    numbers = {name.lower(): number for number, name in reversed(list(bands.items()))}
+    for names in COLOUR_NAMES:
+        if set(names) <= set(numbers):
+            return [numbers[name] for name in names]
+    return []
 
 
 def _numbers(option: Option, source: Source) -> list[Setting]:

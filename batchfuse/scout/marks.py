@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
-from batchfuse.scout.words import LAST_LETTERS, PLACED, QUALITY, ROLES, SENSORS, Meaning
+from batchfuse.scout.words import COLOUR_LETTERS, LAST_LETTERS, PLACED, QUALITY, ROLES, SENSORS, Meaning
 
 __all__ = ["Marked", "Span", "marked_files"]
 
@@ -27,6 +27,7 @@ SENTINEL_BAND = re.compile(
 )
 PADDED = re.compile(r"(?<![A-Za-z0-9])B(?:0[1-9]|8A)(?![A-Za-z0-9])")
 BASELINE = re.compile(r"_N(\d{4})_R\d{3}_")
+MICASENSE_BAND = re.compile(r"(?<=IMG_\d{4}_)(?P<band>[1-6])(?=\.)")
 RESOLUTION_FOLDER = re.compile(r"(?<=/)R[126]0m(?=/)|^R[126]0m(?=/)")
 
 
@@ -48,12 +49,28 @@ class Marked:
     """Why it is not taken for a modality, if so."""
 
 
+@dataclass(frozen=True, slots=True)
+class _Beside:
+    """What the other files tell of the meaning of one."""
+
+    padded: frozenset[str]
+    """Folders that have bands with two digits, as Sentinel-2 writes them."""
+    tirs: bool
+    """Whether there are bands 10 or 11, as Landsat 8 and 9 have them."""
+    letters: Mapping[str, Meaning]
+    """What capitals at the end mean."""
+
+
 def marked_files(paths: Iterable[str]) -> list[Marked]:
     """Tell what each file is, from its own name and those of the files beside it."""
     every = list(paths)
-    padded = {_folder(path) for path in every if PADDED.search(_name(path))}
-    tirs = any(re.search(r"(?:^|[/_])(?:ST_)?B1[01](?![0-9A-Za-z])", path) for path in every)
-    return [_marked(path, _folder(path) in padded, tirs) for path in every]
+    green = any(_stem(_name(path)).endswith("_G") for path in every)
+    beside = _Beside(
+        frozenset(_folder(path) for path in every if PADDED.search(_name(path))),
+        any(re.search(r"(?:^|[/_])(?:ST_)?B1[01](?![0-9A-Za-z])", path) for path in every),
+        COLOUR_LETTERS if green else LAST_LETTERS,
+    )
+    return [_marked(path, beside) for path in every]
 
 
 def _folder(path: str) -> str:
@@ -64,20 +81,25 @@ def _name(path: str) -> str:
     return path.rpartition("/")[2]
 
 
-def _marked(path: str, padded: bool, tirs: bool) -> Marked:
+def _marked(path: str, beside: _Beside) -> Marked:
     if ".SAFE/" in path and "/IMG_DATA/" not in path:
         return Marked(path, no_image="no band of the product")
-    if LANDSAT.search(path):
-        found = _landsat(path, tirs)
-    elif re.search(r"HLS\.L30", path):
-        found = _band_of("Landsat 8 or 9", SENTINEL_BAND, path, "HLS, Landsat 8 or 9")
-    elif SENTINEL.search(path) or padded:
-        found = _sentinel(path)
-    else:
-        found = _landsat(path, tirs)
     if word := _quality_word(path):
         return Marked(path, no_image=f"{word}: a quality band, mask, label or result")
-    return found or _worded(path)
+    return _by_sensor(path, beside) or _by_words(path, beside)
+
+
+def _by_sensor(path: str, beside: _Beside) -> Marked | None:
+    """A band of a product that is known."""
+    if LANDSAT.search(path):
+        return _landsat(path, beside.tirs)
+    if "HLS.L30" in path:
+        return _band_of("Landsat 8 or 9", SENTINEL_BAND, path, "HLS, Landsat 8 or 9")
+    if MICASENSE_BAND.search(path):
+        return _band_of("MicaSense", MICASENSE_BAND, path, "MicaSense")
+    if SENTINEL.search(path) or _folder(path) in beside.padded:
+        return _sentinel(path)
+    return _landsat(path, beside.tirs)
 
 
 def _landsat(path: str, tirs: bool) -> Marked | None:
@@ -85,7 +107,7 @@ def _landsat(path: str, tirs: bool) -> Marked | None:
     product = LANDSAT.search(path)
     band = _last(LANDSAT_BAND, path)
     if band is None:
-        return Marked(path, no_image="no band of the product") if product and _is_bare(path) else None
+        return None
     if product:
         number = product["new"] or product["old"]
         level = f", level {product['level']}" if product["level"] else ""
@@ -106,11 +128,6 @@ def _landsat(path: str, tirs: bool) -> Marked | None:
     return Marked(path, meaning, (band.span(),), family, numbers)
 
 
-def _is_bare(path: str) -> bool:
-    """Whether a Landsat product's file says nothing in words, such as another helper's composite."""
-    return not any(_words(_stem(_name(path))))
-
-
 def _sentinel(path: str) -> Marked | None:
     baseline = BASELINE.search(path)
     late = baseline is not None and baseline[1] >= "0400"
@@ -125,14 +142,15 @@ def _band_of(sensor: str, expression: re.Pattern[str], path: str, family: str) -
     band = _last(expression, path)
     if band is None:
         return None
-    number = "TCI" if band["tci"] else band["band"].lstrip("0")
+    found = band.groupdict()
+    number = "TCI" if found.get("tci") else band["band"].lstrip("0")
     meaning = SENSORS[sensor].get(number)
     if meaning is None:
         return Marked(path, family=family, no_image=f"band {number} of {sensor}: none that init fuses")
-    metres = int(band["metres"] or 10)
+    metres = int(found.get("metres") or 10)
     folders = [found.span() for found in RESOLUTION_FOLDER.finditer(path)]
     coarser = replace(meaning, rank=meaning.rank + metres // 10 - 1)
-    family = f"{family}, {metres} m" if band["metres"] else family
+    family = f"{family}, {metres} m" if found.get("metres") else family
     return Marked(path, coarser, (*folders, band.span()), family)
 
 
@@ -142,15 +160,16 @@ def _last(expression: re.Pattern[str], path: str) -> re.Match[str] | None:
     return max(expression.finditer(path, start), key=lambda match: match.start(), default=None)
 
 
-def _worded(path: str) -> Marked:
+def _by_words(path: str, beside: _Beside) -> Marked:
     """By the last word of its name that means something, else by its innermost folder that does."""
-    start = path.rfind("/") + 1
-    stem = _stem(path[start:])
+    text = LANDSAT.sub(lambda product: "0" * len(product[0]), path)  # T1 is a tier there, no scan
+    start = text.rfind("/") + 1
+    stem = _stem(text[start:])
     own = [(meaning, (s + start, e + start)) for meaning, (s, e) in _words(stem)]
     capital = re.search(r"(?<=_)[A-Z]$", stem)
-    if not own and capital and capital[0] in LAST_LETTERS:
-        own = [(LAST_LETTERS[capital[0]], (capital.start() + start, capital.end() + start))]
-    above = list(_words(path[:start]))
+    if not own and capital and capital[0] in beside.letters:
+        own = [(beside.letters[capital[0]], (capital.start() + start, capital.end() + start))]
+    above = list(_words(text[:start]))
     if not own and not above:
         return Marked(path)
     meaning = (own or above)[-1][0]
@@ -192,7 +211,10 @@ def _alternatives(words: Iterable[str]) -> str:
 
 
 # re.ASCII: case is ignored in ASCII only, so that no sign matches a word of another length
-_ROLE = re.compile(rf"(?<![A-Za-z])(?:{_alternatives(ROLES)})(?![A-Za-z])", re.IGNORECASE | re.ASCII)
+_HUMP = "(?-i:(?<=[a-z])(?=[A-Z]))"
+_ROLE = re.compile(
+    rf"(?:(?<![A-Za-z])|{_HUMP})(?:{_alternatives(ROLES)})(?:(?![A-Za-z])|{_HUMP})", re.IGNORECASE | re.ASCII
+)
 _PLACED = re.compile(_alternatives(PLACED), re.IGNORECASE | re.ASCII)
 _QUALITY_AT_END = re.compile(rf"(?:^|[^A-Za-z0-9])(?:{_alternatives(QUALITY)})$", re.IGNORECASE | re.ASCII)
 _QUALITY_AT_START = re.compile(rf"^(?:{_alternatives(QUALITY)})(?=[^A-Za-z0-9]|$)", re.IGNORECASE | re.ASCII)

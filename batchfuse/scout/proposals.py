@@ -72,7 +72,7 @@ def proposals(files: Sequence[Marked]) -> list[Proposal]:
 
 def _by_meaning(files: Sequence[Marked]) -> Iterator[Proposal]:
     """Pairs of sources that are told apart by words and bands."""
-    told: list[tuple[Option, Option]] = []
+    told: list[tuple[tuple[Option, Option], int]] = []
     for way in ("exact", "folders", "anywhere"):
         series = series_of(files, way)
         plain = [Option("", (one,)) for one in series if one.example.meaning is None][:MOST_MARKS]
@@ -81,12 +81,13 @@ def _by_meaning(files: Sequence[Marked]) -> Iterator[Proposal]:
             pair = _ordered(first, second)
             if pair is None:
                 continue
-            if proposal := _joined(pair):
+            proposal = _joined(pair)
+            if proposal:
                 yield proposal
-            elif way == "exact" and "" not in (first.role, second.role):
-                told.append(pair)
-    for pair in sorted(told, key=_level)[:MOST_OPTIONS]:
-        yield from _loosely_joined(pair)
+            if way == "exact" and "" not in (first.role, second.role) and _is_partial(proposal, pair):
+                told.append((pair, proposal.scenes if proposal else 0))
+    for pair, scenes in sorted(told, key=lambda one: _level(one[0]))[:MOST_OPTIONS]:
+        yield from _loosely_joined(pair, scenes)
 
 
 def _ordered(first: Option, second: Option) -> tuple[Option, Option] | None:
@@ -113,7 +114,7 @@ def _level(pair: Sequence[Option]) -> int:
     if signal.role in ANATOMY:
         return 0
     if signal.role in DETAIL or detail.role in SIGNAL:  # two of a kind
-        return LEVELS * (LEVELS - 2) + _weight(signal)[1] - _weight(detail)[1]
+        return LEVELS * (LEVELS - 2) + 10 * ("pan" not in (signal.role, detail.role)) - _weight(detail)[1]
     worse = 3 * detail.is_one_colour + 3 * signal.is_one_colour  # a pan band shows more than a lone red one
     return LEVELS * SIGNAL.index(signal.role) + DETAIL.index(detail.role) + worse
 
@@ -129,13 +130,24 @@ def _joined(pair: tuple[Option, Option], unsure: int = 0) -> Proposal | None:
     return Proposal(pair, _roles(pair), ways, files, _level(pair) + unsure, len(shared))
 
 
-def _loosely_joined(pair: tuple[Option, Option]) -> Iterator[Proposal]:
-    """The pair as its names share a date, a tile or a number; or one file that goes with all others."""
-    if links := shared_tokens(pair):
-        ways = ({role: paths for (role, _), paths in zip(_named(pair), links.paths, strict=True)},)
-        yield Proposal(pair, _roles(pair), ways, links.files, _level(pair) + UNSURE, links.scenes)
+def _is_partial(proposal: Proposal | None, pair: Sequence[Option]) -> bool:
+    """Whether equal names join at most half of the scenes that the lesser of two sources has."""
+    return proposal is None or 2 * proposal.scenes <= min(len(option.keys) for option in pair)
+
+
+def _loosely_joined(pair: tuple[Option, Option], scenes: int) -> Iterator[Proposal]:
+    """The pair as its names share a date, a tile or a number; or one file that goes with all others.
+
+    Where equal names join some ``scenes`` already, only what joins all of them is more likely.
+    """
+    links = shared_tokens(pair)
+    all_of_one = links is not None and links.scenes == min(len(option.keys) for option in pair)
+    if links and (all_of_one or not scenes):
+        ways = (dict(zip(_roles(pair), links.paths, strict=True)),)
+        level = _level(pair) + (-1 if scenes else UNSURE)
+        yield Proposal(pair, _roles(pair), ways, links.files, level, links.scenes)
     lone = [all(len(one.files) == 1 for one in option.series) for option in pair]
-    if any(lone):
+    if any(lone) and not scenes:
         yield _with_lone_file(pair, lone)
 
 

@@ -13,7 +13,8 @@ __all__ = ["COLOURS", "Key", "Option", "Series", "Way", "options_of", "series_of
 Key = tuple[str, ...]
 """The parts of a path that say which scene it is of."""
 Way = Literal["exact", "folders", "anywhere"]
-"""How names are cut: at the marks; at whole folders that hold one; without the folders that hold none."""
+"""How names are cut: at the marks; at the whole folders that hold one, or else at the innermost; or at the
+marks of the file's own name, wherever it lies."""
 COLOURS = ("red", "green", "blue")
 SEPARATORS = "_-. "
 
@@ -78,6 +79,8 @@ def series_of(files: Iterable[Marked], way: Way) -> list[Series]:
     """Group files by what is left of their paths without the parts that tell scenes apart."""
     found: dict[tuple[object, ...], Series] = {}
     for file in files:
+        if way == "anywhere" and all(stop <= file.path.rfind("/") for _, stop in file.spans):
+            continue  # without its folder nothing would tell what it is
         skeleton, key = _cut(file, way)
         meaning = file.meaning
         series = found.setdefault((skeleton, meaning, file.family), Series(skeleton, file, {}))
@@ -109,9 +112,10 @@ def options_of(series: Sequence[Series]) -> list[Option]:
 def _cut(file: Marked, way: Way) -> tuple[tuple[str, ...], Key]:
     """A path as the text that its series shares, and the parts between."""
     path, spans = file.path, list(file.spans)
-    if way == "folders":
-        spans = [_whole_folder(path, span) for span in spans]
     start = path.rfind("/") + 1
+    if way == "folders":
+        inner = path.rfind("/", 0, max(start - 1, 0)) + 1
+        spans = [_whole_folder(path, span) for span in spans] or [(inner, max(start - 1, 0))]
     if way == "anywhere":
         spans = [span for span in spans if span[0] >= start]
         path, shift = "**/" + path[start:], start - 3

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 __all__ = [
     "ANATOMY",
+    "COLOUR_LETTERS",
     "DETAIL",
     "IMAGES",
     "LAST_LETTERS",
@@ -54,7 +55,17 @@ ROLES: Mapping[str, Meaning] = {
     **dict.fromkeys(
         (
             *("thermal", "thermal-ir", "thermal_ir", "thermography", "thermogram", "therm", "tir", "lwir"),
-            *("lwir11", "lwir12", "lst", "temperature", "celsius", "kelvin", "previewdata", "bt"),
+            *(
+                "lwir11",
+                "lwir12",
+                "lst",
+                "ecostress",
+                "temperature",
+                "celsius",
+                "kelvin",
+                "previewdata",
+                "bt",
+            ),
         ),
         Meaning("thermal"),
     ),
@@ -63,7 +74,8 @@ ROLES: Mapping[str, Meaning] = {
     **dict.fromkeys(
         (
             *("optical", "opt", "rgb", "rgb-image", "rgb_image", "rgbn", "rgbi", "rgbnir", "ps-rgb"),
-            *("ps-rgbnir", "rgb-pansharpen", "color", "colour", "ortho", "orthophoto", "wide"),
+            *("ps-rgbnir", "rgb-pansharpen", "color", "colour", "ortho", "orthophoto", "wide", "s2"),
+            *("sentinel2", "sentinel-2", "naip", "aerial"),
         ),
         Meaning("optical"),
     ),
@@ -81,9 +93,11 @@ ROLES: Mapping[str, Meaning] = {
     **dict.fromkeys(("swir", "swir22"), Meaning("swir")),
     "swir16": Meaning("swir", rank=1),
     "red": Meaning("optical", "red"),
-    "green": Meaning("optical", "green"),
-    "blue": Meaning("optical", "blue"),
-    **dict.fromkeys(("sar", "sar-intensity", "vv", "sigma0", "gamma0"), Meaning("sar")),
+    **dict.fromkeys(("green", "gre"), Meaning("optical", "green")),
+    **dict.fromkeys(("blue", "blu"), Meaning("optical", "blue")),
+    **dict.fromkeys(
+        ("sar", "sar-intensity", "vv", "sigma0", "gamma0", "s1", "sentinel1", "sentinel-1"), Meaning("sar")
+    ),
     "vh": Meaning("sar", rank=1),
     **dict.fromkeys(("mri", "mr"), Meaning("mri")),
     "pet": Meaning("pet"),
@@ -105,6 +119,13 @@ LAST_LETTERS: Mapping[str, Meaning] = {
     "Z": Meaning("optical", rank=1),
 }
 """Capitals at the end of a name, after _: thermal, radiometric, wide, visible, zoom (DJI, FLIR, ASTER)."""
+
+COLOUR_LETTERS: Mapping[str, Meaning] = {
+    "R": Meaning("optical", "red"),
+    "G": Meaning("optical", "green"),
+    "B": Meaning("optical", "blue"),
+}
+"""The same where a G is among them."""
 
 PLACED = ("infrared", "visible", "thermal", "optical")
 """Words so clear that they count inside others, too: cropinfrared."""
@@ -155,6 +176,13 @@ SENSORS: Mapping[str, Mapping[str, Meaning]] = {
         "11": Meaning("swir", "green"),
         "12": Meaning("swir", "red"),
         "TCI": Meaning("optical", rank=1),
+    },
+    "MicaSense": {
+        "1": Meaning("optical", "blue"),
+        "2": Meaning("optical", "green"),
+        "3": Meaning("optical", "red"),
+        "4": Meaning("nir"),
+        "6": Meaning("thermal"),
     },
 }
 """What the bands of a sensor are; the others (coastal, cirrus, red edge, …) are left out."""
