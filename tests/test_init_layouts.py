@@ -337,7 +337,8 @@ LAYOUTS = [
     Layout(
         "SpaceNet 6",
         each(
-            "PAN/SN6_Train_AOI_11_Rotterdam_PAN_2019_tile_@.tif PS-RGB/SN6_Train_AOI_11_Rotterdam_PS-RGB_2019_tile_@.tif"
+            "PAN/SN6_Train_AOI_11_Rotterdam_PAN_2019_tile_@.tif"
+            " PS-RGB/SN6_Train_AOI_11_Rotterdam_PS-RGB_2019_tile_@.tif"
             " SAR-Intensity/SN6_Train_AOI_11_Rotterdam_SAR-Intensity_2019_tile_@.tif",
             "8679",
             "8680",

@@ -40,6 +40,8 @@ def init(folders: tuple[Path, ...], output: Path, overwrite: bool, verbose: bool
         raise RecipeError(f"{output}: a folder; name the recipe in it: -o {output / 'recipe.yaml'}")
     if not printed and output.exists() and not overwrite:
         raise RecipeError(f"{output}: is there already: name another with -o, or replace it with --overwrite")
+    if not printed and not output.parent.is_dir():
+        raise RecipeError(f"{output}: there is no folder {output.parent}")
     call = shlex.join(["batchfuse", "init", *map(str, folders)])
     made = sketch(folders, Path() if printed else output.parent, call, name)
     if printed:

@@ -7,9 +7,10 @@ import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 from batchfuse.errors import BatchfuseError, RecipeError, SceneError
-from batchfuse.imagery.discovery import Discovery, discover
+from batchfuse.imagery.discovery import Discovery, FoundScene, discover
 from batchfuse.imagery.naming import printable
 from batchfuse.plan import Plan, make_plan
 from batchfuse.recipe import Recipe
@@ -18,7 +19,7 @@ from batchfuse.scout.findings import Findings, counted, look
 from batchfuse.scout.headers import Settings, settings_of
 from batchfuse.scout.marks import Marked, marked_files
 from batchfuse.scout.proposals import Patterns, Proposal, proposals
-from batchfuse.scout.wording import recipe_text
+from batchfuse.scout.wording import OUTPUT, recipe_text
 
 __all__ = ["Sketch", "sketch"]
 
@@ -87,15 +88,17 @@ def sketch(places: Sequence[Path], folder: Path, call: str, name: str) -> Sketch
             faults.append(str(error).splitlines()[0])
             continue
         text = recipe_text(chosen, call, name)
-        with tempfile.TemporaryDirectory() as place:  # what is planned is the text, as it will be read
-            (Path(place) / "recipe.yaml").write_text(text, encoding="utf-8")
-            _planned(_at(Recipe.load(Path(place) / "recipe.yaml"), folder), chosen.names)
+        _planned(_read(text, folder), chosen.names, samples=1)
         return Sketch(text, chosen)
     raise RecipeError(found.nothing_to_pair(files, [fault.replace(f"{folder}/", "") for fault in faults]))
 
 
-def _at(recipe: Recipe, folder: Path) -> Recipe:
-    return recipe.model_copy(update={"folder": folder})
+def _read(text: str, folder: Path) -> Recipe:
+    """The text as it will be read, once it lies in the folder."""
+    with tempfile.TemporaryDirectory() as place:
+        path = Path(place) / "recipe.yaml"
+        path.write_text(text, encoding="utf-8")
+        return Recipe.load(path).model_copy(update={"folder": folder})
 
 
 def _tried(
@@ -103,15 +106,33 @@ def _tried(
 ) -> Chosen:
     """The proposal, planned; raises a BatchfuseError where it doesn't work."""
     discovery, patterns = _discovered(proposal, found, folder)
-    first = discovery.scenes[0]
-    settings = {
-        role: settings_of(role, option, first.files[role])
-        for role, option in zip(proposal.roles, proposal.options, strict=True)
-    }
+    settings = _settings(proposal, _some(discovery.scenes, SAMPLES))
     recipe = _recipe(patterns, settings, folder)
-    names = [scene.name for scene in discovery.scenes]
-    plan = _planned(recipe, names)
+    plan = _planned(recipe, [scene.name for scene in discovery.scenes], SAMPLES)
     return Chosen(proposal, others, found, tuple(files), patterns, settings, discovery, plan, folder)
+
+
+def _settings(proposal: Proposal, scenes: Sequence[FoundScene]) -> dict[str, Settings]:
+    """What the sources want, by the first scene that can be opened."""
+    fault: SceneError | None = None
+    for scene in scenes:
+        try:
+            return {
+                role: settings_of(role, option, scene.files[role])
+                for role, option in zip(proposal.roles, proposal.options, strict=True)
+            }
+        except SceneError as error:
+            fault = fault or error
+    raise fault or SceneError("no scene")
+
+
+T = TypeVar("T")
+
+
+def _some(values: Sequence[T], count: int) -> list[T]:
+    """The first of many, the last, and some between."""
+    last = len(values) - 1
+    return [values[place] for place in sorted({round(k * last / max(count - 1, 1)) for k in range(count)})]
 
 
 def _discovered(proposal: Proposal, found: Findings, folder: Path) -> tuple[Discovery, Patterns]:
@@ -122,7 +143,7 @@ def _discovered(proposal: Proposal, found: Findings, folder: Path) -> tuple[Disc
             role: tuple(found.from_recipe(path, folder) for path in paths) for role, paths in way.items()
         }
         try:
-            return discover(folder, patterns), patterns
+            return discover(folder, patterns, left_out=folder / OUTPUT), patterns
         except RecipeError as error:
             fault = fault or error
     raise fault or RecipeError("no way to write the paths")
@@ -133,13 +154,12 @@ def _recipe(patterns: Patterns, settings: dict[str, Settings], folder: Path) -> 
     return Recipe.model_validate({"inputs": inputs, "folder": folder})
 
 
-def _planned(recipe: Recipe, names: Sequence[str]) -> Plan:
+def _planned(recipe: Recipe, names: Sequence[str], samples: int) -> Plan:
     """The plan of all scenes, or of some of very many; raises where none of them can be fused."""
     if len(names) <= MOST_PLANNED:
         plan = make_plan(recipe)
     else:
-        steps = sorted({round(k * (len(names) - 1) / (SAMPLES - 1)) for k in range(SAMPLES)})
-        plans = [make_plan(recipe, glob.escape(names[step])) for step in steps]
+        plans = [make_plan(recipe, glob.escape(name)) for name in _some(names, samples)]
         plan = Plan(
             recipe,
             tuple(job for each in plans for job in each.jobs),

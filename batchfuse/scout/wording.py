@@ -11,8 +11,10 @@ from batchfuse.scout.chosen import Chosen
 from batchfuse.scout.findings import counted
 from batchfuse.scout.proposals import third_sources
 
-__all__ = ["recipe_text", "yaml_text"]
+__all__ = ["OUTPUT", "recipe_text", "yaml_text"]
 
+OUTPUT = "fused"
+"""The folder of the stores, beside the recipe."""
 MOST_LINES = 8
 """Lines of one list in the comments."""
 MOST_OTHERS = 3
@@ -144,7 +146,7 @@ def _rest(chosen: Chosen) -> Iterator[str]:
     yield f"reference: {role}  # {why}"
     yield ""
     yield "output:"
-    yield "  path: fused  # fused/<scene>.zarr, beside this file"
+    yield f"  path: {OUTPUT}  # {OUTPUT}/<scene>.zarr, beside this file"
     dtype = chosen.settings[role].source.dtype
     if dtype in ("uint8", "uint16", "int16"):
         yield f"  # dtype: {dtype}  # as {role} has; without it float32"
