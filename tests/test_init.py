@@ -158,7 +158,7 @@ def test_what_was_left_out_is_told_with_its_reason(tmp_path: Path) -> None:
     make(tmp_path, layout("Landsat 5 and 8 by their old ids, of which there are more"))
     (tmp_path / "cube.nii.gz").write_bytes(b"")
     text = sketched(tmp_path).text
-    assert "red of Landsat 5, not among the sources" in text
+    assert "thermal of Landsat 5, not among the sources" in text
     assert "1 NIfTI volume: volumes are not built yet" in text
     assert '# 1 scene of thermal and optical:\n#   thermal: "{scene}_B6.TIF"' in text
 
@@ -173,8 +173,6 @@ def test_scenes_that_fail_are_told_and_do_not_stop_the_others(tmp_path: Path) ->
 
 
 def test_colours_are_kept_where_the_other_source_is_finer(tmp_path: Path) -> None:
-    write_raster(tmp_path / "a_ir.tif", np.ones((64, 64), np.uint8))
-    write_raster(tmp_path / "a_rgb.tif", np.ones((3, 32, 32), np.uint8), transform=None)
     write_image(tmp_path / "a_rgb.tif", bands=3, size=32)
     write_image(tmp_path / "a_ir.tif", size=64)
     assert (
@@ -197,18 +195,16 @@ def test_any_text_is_written_as_yaml_that_reads_the_same(text: str) -> None:
     [
         ("", "no images: show a folder with"),
         ("notes.md", "no images (1 other file): show a folder with"),
-        ("a_thermal.tif", "1 image (a_thermal.tif), of which 1 thermal, but no two that belong together: a pair is"),
-        (f"{L8}_SR_B4.TIF {L8}_SR_B3.TIF {L8}_SR_B2.TIF", "of which 3 optical, but no two that belong together"),
+        ("a_thermal.tif", "1 image (a_thermal.tif), of which 1 thermal, but no two"),
+        (f"{L8}_SR_B4.TIF {L8}_SR_B3.TIF {L8}_SR_B2.TIF", "of which 3 optical, but no two"),
         (f"{L8}_ST_B10.TIF {L8}_QA_PIXEL.TIF", "2 images"),
         ("frame_1.tif frame_2.tif frame_3.tif", "no two that belong together"),
         ("a_rgb.tif b_rgb.tif c_rgb.tif", "of which 3 optical, but no two"),
         ("a.nii b.nii.gz", "2 NIfTI volumes: volumes are not built yet"),
-        ("thermal/v-1.tif thermal/v-2.tif rgb/w-8.tif rgb/w-9.tif", "2 thermal, but no two that belong together"),
+        ("thermal/v-1.tif thermal/v-2.tif rgb/w-8.tif rgb/w-9.tif", "2 thermal, but no two"),
     ],
-)  # fmt: skip
-def test_where_nothing_can_be_paired_one_line_says_what_was_seen(
-    tmp_path: Path, files: str, line: str
-) -> None:
+)
+def test_where_nothing_can_be_paired_a_line_says_what_was_seen(tmp_path: Path, files: str, line: str) -> None:
     make(tmp_path, Layout("", files, {}))
     assert line in refused(tmp_path, "-o", tmp_path / "recipe.yaml")
     assert not (tmp_path / "recipe.yaml").exists()
@@ -252,43 +248,10 @@ def test_of_thousands_of_files_the_headers_of_a_few_are_opened(
     assert "1500 scenes with all files (5 of them looked into)" in made.summary(None)[1]
 
 
-PARTS = st.sampled_from(
-    [
-        "thermal",
-        "rgb",
-        "IR",
-        "VIS",
-        "T",
-        "W",
-        "B4",
-        "B10",
-        "ST_B10",
-        "B04",
-        "TCI",
-        "qa",
-        "a",
-        "b",
-        "01",
-        "2024",
-    ]
-    + [
-        "x{1}",
-        "{",
-        "}}",
-        "*",
-        "ä",
-        "e\u0301",
-        " ",
-        ".",
-        "-",
-        "~",
-        "#",
-        "'",
-        L8,
-        "T32TPT_20240101T101010",
-        "scene",
-    ]
-)
+WORDS = """
+    thermal rgb IR VIS T W B4 B10 ST_B10 B04 TCI qa a b 01 2024 x{1} { }} * ä é . - ~ # ' scene
+"""
+PARTS = st.sampled_from([*WORDS.split(), " ", "e\u0301", L8, "T32TPT_20240101T101010"])
 NAMES = st.builds(
     lambda folder, parts, sign, suffix: f"{folder}{sign.join(parts)}{suffix}",
     st.sampled_from(["", "", "thermal/", "rgb/", "x/", "x/y/", f"{L8}/", "a*b/", "{/", "~/"]),
@@ -316,8 +279,12 @@ def test_any_names_give_a_recipe_that_plans_or_one_error(image: Path, names: set
                 os.link(image, path)
         try:
             made = sketched(folder)
-        except RecipeError as error:
-            assert len(str(error).splitlines()) == 1
+        except RecipeError as refusal:
+            told = str(refusal).splitlines()
+        else:
+            told = [""]
+        assert len(told) == 1
+        if told != [""]:
             return
         (folder / "recipe.yaml").write_text(made.text, encoding="utf-8")
         plan = batchfuse.make_plan(batchfuse.Recipe.load(folder / "recipe.yaml"))

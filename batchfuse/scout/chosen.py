@@ -61,12 +61,9 @@ class Chosen:
 
     @property
     def example(self) -> dict[str, str]:
-        """The files of the first scene, by role."""
+        """The names of the first scene's files, by role."""
         files = self.discovery.scenes[0].files
-        return {
-            role: ", ".join(printable(os.path.relpath(path, self.found.base)) for path in paths)
-            for role, paths in files.items()
-        }
+        return {role: ", ".join(printable(path.name) for path in paths) for role, paths in files.items()}
 
     @property
     def reference(self) -> tuple[str, str]:
@@ -89,13 +86,15 @@ class Chosen:
             path = os.path.normpath(self.found.base / file.path)
             if path in used:
                 continue
-            groups.setdefault("" if path in lonely else _reason(file), []).append(file.path)
+            reason = "" if path in lonely else self._reason(file)
+            groups.setdefault(reason, []).append(file.path)
         lacking = groups.pop("", [])
         if lacking:
             first = lonely[os.path.normpath(self.found.base / lacking[0])]
             yield f"{counted(len(lacking), 'file')} of scenes that are not complete: {self._shortened(first)}"
         for reason, paths in sorted(groups.items(), key=lambda group: -len(group[1])):
-            yield f"{counted(len(paths), 'file')}, such as {printable(paths[0])}: {reason}"
+            name = printable(paths[0].rpartition("/")[2])
+            yield f"{counted(len(paths), 'file')}, such as {name}: {reason}"
         if self.found.results:
             yield f"{counted(self.found.results, 'image')} that an earlier run wrote"
         if self.found.volumes:
@@ -109,11 +108,12 @@ class Chosen:
     def _shortened(self, line: str) -> str:
         return printable(line.replace(f"{self.folder}/", ""))
 
-
-def _reason(file: Marked) -> str:
-    if file.no_image:
-        return file.no_image
-    if file.meaning is None or not file.meaning.role:
-        return "nothing like it in the sources"
-    family = f" of {file.family}" if file.family else ""
-    return f"{file.meaning.colour or file.meaning.role}{family}, not among the sources"
+    def _reason(self, file: Marked) -> str:
+        """Why a file is in no scene, though its name could have told what it is."""
+        if file.no_image:
+            return file.no_image
+        if file.meaning is None or not file.meaning.role:
+            return "nothing like it in the sources"
+        alone = any(option.is_one_colour for option in self.proposal.options)
+        what = (alone and file.meaning.colour) or file.meaning.role
+        return f"{what}{f' of {file.family}' if file.family else ''}, not among the sources"

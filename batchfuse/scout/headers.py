@@ -80,13 +80,13 @@ def _bands(option: Option, paths: Sequence[Path]) -> list[Setting]:
     if len(found) in (1, 3):
         return []
     if named := _named_colours(found):
-        return [Setting("bands", named, f"called red, green, blue among its {len(found)}")]
+        return [Setting("bands", named, f"Those of its {len(found)} that are called red, green, blue.")]
     if option.role in DETAIL and len(found) > 3:
         path = str(paths[0]).lower()
         known = (colours for word, number, colours in BLUE_FIRST if word in path and number == len(found))
         colours = next(known, list(found)[:3])
-        return [Setting("bands", colours, f"red, green, blue of {len(found)}: see if they are")]
-    return [Setting("bands", [next(iter(found))], f"the first of {len(found)}; three mean red, green, blue")]
+        return [Setting("bands", colours, f"Red, green, blue of its {len(found)}: see whether they are.")]
+    return [Setting("bands", [next(iter(found))], f"The first of its {len(found)} bands.")]
 
 
 def _named_colours(bands: Mapping[int, str]) -> list[int]:
@@ -108,14 +108,16 @@ def _numbers(option: Option, source: Source) -> list[Setting]:
     if known.scale is not None and (band.scale, band.offset) == (1.0, 0.0):
         made.append(
             Setting(
-                "scale", known.scale, f"{known.meaning}: file value * scale + offset; the files don't say"
+                "scale",
+                known.scale,
+                f"{known.meaning}, is file value * scale + offset; the files don't say so.",
             )
         )
         if known.offset is not None:
             made.append(Setting("offset", known.offset, ""))
         if known.optional_offset is not None:
-            comment = "processing baseline 04.00 and later, from 25 January 2022 on: uncomment it for those"
+            comment = "Products of processing baseline 04.00 and later (25 January 2022) have this offset:"
             made.append(Setting("offset", known.optional_offset, comment, is_remark=True))
     if band.nodata is None and can_hold(source.dtype, known.nodata):
-        made.append(Setting("nodata", known.nodata, "outside of the image; the files don't say"))
+        made.append(Setting("nodata", known.nodata, "Outside of the image; the files don't say so."))
     return made

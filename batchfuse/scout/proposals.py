@@ -53,17 +53,22 @@ class Proposal:
     def is_apart_from(self, chosen: Proposal) -> bool:
         """Whether it is as likely a pair as the chosen one, of other scenes."""
         ours, theirs = (set.intersection(*(o.keys for o in p.options)) for p in (self, chosen))
-        return self.level // UNSURE == chosen.level // UNSURE and bool(ours) and not ours & theirs
+        lone = any(option.is_one_colour for option in self.options)
+        as_likely = self.level // UNSURE == chosen.level // UNSURE and not lone
+        return as_likely and bool(ours) and not ours & theirs
 
 
-def proposals(files: Sequence[Marked]) -> list[Proposal]:
-    """All that could be fused, the best first: by names that mean something, else by names that differ."""
+def proposals(files: Sequence[Marked], these: bool = False) -> list[Proposal]:
+    """All that could be fused, the best first: by names that mean something, else by names that differ.
+
+    Two images are a pair whatever they are called, if need be; the first choice if just ``these`` are meant.
+    """
     usable = [file for file in files if not file.no_image]
     found = list(_by_meaning(usable))
     if not any(proposal.level < LEVELS * LEVELS for proposal in found):
         found += _by_difference(usable)
     if len(usable) == 2:
-        found.append(_two_images(usable))
+        found.append(replace(_two_images(usable), level=-1 if these else LEVELS * LEVELS * 2))
     best: dict[tuple[str, ...], Proposal] = {}
     for proposal in sorted(found, key=lambda proposal: proposal.order):
         best.setdefault((*proposal.roles, *proposal.files), proposal)
@@ -252,7 +257,7 @@ def _two_images(files: Sequence[Marked]) -> Proposal:
     pair = _ordered(first, second) or (replace(first, role=""), replace(second, role=""))
     patterns: Patterns = {role: (escaped(option.series[0].files[()]),) for role, option in _named(pair)}
     paths = tuple(option.series[0].files[()] for option in pair)
-    return Proposal(pair, _roles(pair), (patterns,), paths, LEVELS * LEVELS * 2, 1)
+    return Proposal(pair, _roles(pair), (patterns,), paths, 0, 1)
 
 
 def third_sources(proposal: Proposal, files: Sequence[Marked]) -> Iterator[tuple[str, tuple[str, ...], int]]:
@@ -262,10 +267,11 @@ def third_sources(proposal: Proposal, files: Sequence[Marked]) -> Iterator[tuple
         series.files[key] for option in proposal.options for series in option.series for key in series.files
     }
     taken = set(proposal.roles)
+    whole = {option.role for option in proposal.options if not option.is_one_colour}
     for option in options_of(series_of((file for file in files if not file.no_image), "exact")):
         shared = option.keys & keys
         used = any(one.example.path in paths for one in option.series)
-        if option.name in taken or used or not shared:
+        if option.name in taken or option.role in whole or used or not shared:
             continue
         for way in _ways((*proposal.options, option), min(shared)):
             if way[0] in [paths[proposal.roles[0]] for paths in proposal.ways]:

@@ -79,7 +79,7 @@ def sketch(places: Sequence[Path], folder: Path, call: str, name: str) -> Sketch
     files = marked_files(found.images)
     folder = folder.resolve()
     faults: list[str] = []
-    every = proposals(files)
+    every = proposals(files, these=all(place.is_file() for place in places))
     for proposal in every[:MOST_TRIED]:
         others = tuple(other for other in every if other.is_apart_from(proposal))
         try:

@@ -90,13 +90,14 @@ def _source(chosen: Chosen, role: str) -> Iterator[str]:
     if len(paths) == 1:
         yield f"    path: {yaml_text(paths[0])}"
     else:
-        yield "    path:  # a file a band: red, green, blue"
+        yield "    path:  # a file a band, taken for red, green, blue"
         yield from (f"      - {yaml_text(path)}" for path in paths)
     for one in settings.settings:
-        comment = f"  # {one.comment}" if one.comment else ""
-        yield f"    {'# ' if one.is_remark else ''}{one.key}: {yaml_text(one.value)}{comment}"
+        if one.comment:
+            yield f"    # {one.comment}"
+        yield f"    {'# ' if one.is_remark else ''}{one.key}: {yaml_text(one.value)}"
     if option.is_one_colour:
-        yield f"    # only its {option.name} band: red, green and blue are not all there"
+        yield f"    # Its {option.name} band alone: red, green and blue are not all there."
     yield from _mask(chosen, role)
     if source.dtype != "uint8":
         yield "    # The values that count as 0 and 1; without it the scene's minimum and 99.5th percentile:"

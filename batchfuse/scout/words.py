@@ -205,12 +205,12 @@ class Numbers:
 
 
 NUMBERS: Mapping[str, Numbers] = {
-    "Landsat ST": Numbers(0.00341802, 149.0, 0, "surface temperature in kelvin, as USGS says"),
-    "Landsat SR": Numbers(2.75e-05, -0.2, 0, "surface reflectance, as USGS says"),
-    "Landsat sr_band": Numbers(0.0001, None, -9999, "surface reflectance, as USGS says"),
-    "Landsat bt_band": Numbers(0.1, None, -9999, "brightness temperature in kelvin, as USGS says"),
-    "Landsat B": Numbers(None, None, 0, "numbers of the sensor; the MTL file has what turns them physical"),
-    "Sentinel-2": Numbers(0.0001, None, 0, "reflectance, as ESA says", optional_offset=-0.1),
-    "Sentinel-2 from 04.00": Numbers(0.0001, -0.1, 0, "reflectance, as ESA says from baseline 04.00 on"),
+    "Landsat ST": Numbers(0.00341802, 149.0, 0, "Surface temperature in kelvin, as USGS says"),
+    "Landsat SR": Numbers(2.75e-05, -0.2, 0, "Surface reflectance, as USGS says"),
+    "Landsat sr_band": Numbers(0.0001, None, -9999, "Surface reflectance, as USGS says"),
+    "Landsat bt_band": Numbers(0.1, None, -9999, "Brightness temperature in kelvin, as USGS says"),
+    "Landsat B": Numbers(None, None, 0, ""),
+    "Sentinel-2": Numbers(0.0001, None, 0, "Reflectance, as ESA says", optional_offset=-0.1),
+    "Sentinel-2 from 04.00": Numbers(0.0001, -0.1, 0, "Reflectance, as ESA says from baseline 04.00 on"),
 }
 """By the kind of file that ``marks.py`` tells."""
