@@ -101,6 +101,27 @@ LAYOUTS = [
         settings={"thermal": {"nodata": 0}},
     ),
     Layout(
+        "Landsat level 1 and 2 of one scene",
+        each("@_B10.TIF @_B4.TIF @_B3.TIF @_B2.TIF", L8.replace("L2SP", "L1TP"))
+        + each(" @_ST_B10.TIF @_SR_B4.TIF @_SR_B3.TIF @_SR_B2.TIF", L8),
+        {"thermal": "{scene}_ST_B10.TIF", "optical": [f"{{scene}}_SR_B{b}.TIF" for b in (4, 3, 2)]},
+    ),
+    Layout(
+        "pictures beside rasters of the same names",
+        each("@_ir.png @_vis.png @_ir.tif @_vis.tif", "a", "b"),
+        {"infrared": "{scene}_ir.tif", "visible": "{scene}_vis.tif"},
+        scenes=2,
+    ),
+    Layout(
+        "Sentinel-2 level 1C SAFE, of one date",
+        " ".join(f"{SAFE.replace('2A_2', '1C_2')}/{IMG}/{S2}_{b}.jp2" for b in ("B02", "B03", "B04", "B12")),
+        {
+            "swir": "*/GRANULE/*/IMG_DATA/{scene}_B12.jp2",
+            "optical": [f"*/GRANULE/*/IMG_DATA/{{scene}}_B{b}.jp2" for b in ("04", "03", "02")],
+        },
+        sizes={"B12": 16},
+    ),
+    Layout(
         "Landsat 5 by its new id",
         each("@_B1.TIF @_B2.TIF @_B3.TIF @_B4.TIF @_B5.TIF @_B6.TIF @_B7.TIF", L5),
         {"thermal": "{scene}_B6.TIF", "optical": [f"{{scene}}_B{b}.TIF" for b in (3, 2, 1)]},

@@ -125,7 +125,8 @@ def _landsat(path: str, tirs: bool) -> Marked | None:
     meaning = SENSORS[sensor].get(band["band"])
     if meaning is None:
         return Marked(path, family=family, no_image=f"band {band['band']} of {sensor}: none that init fuses")
-    return Marked(path, meaning, (band.span(),), family, numbers)
+    physical = replace(meaning, rank=meaning.rank + (not kind))  # level 2 before level 1
+    return Marked(path, physical, (band.span(),), family, numbers)
 
 
 def _sentinel(path: str) -> Marked | None:

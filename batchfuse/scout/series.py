@@ -16,6 +16,8 @@ Way = Literal["exact", "folders", "anywhere"]
 """How names are cut: at the marks; at the whole folders that hold one, or else at the innermost; or at the
 marks of the file's own name, wherever it lies."""
 COLOURS = ("red", "green", "blue")
+PICTURES = {"png": 1, "jpg": 2, "jpeg": 2, "bmp": 2}
+"""By how much a picture comes after a raster of the same name, which may have a georeference."""
 SEPARATORS = "_-. "
 
 
@@ -33,7 +35,8 @@ class Series:
     @property
     def rank(self) -> int:
         """Among those of one role the lower is taken."""
-        return self.example.meaning.rank if self.example.meaning else 9
+        meaning, ending = self.example.meaning, self.example.path.rpartition(".")[2].lower()
+        return (meaning.rank if meaning else 9) + PICTURES.get(ending, 0)
 
 
 @dataclass(frozen=True, slots=True)
