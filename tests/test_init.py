@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import subprocess
@@ -274,8 +275,10 @@ def test_any_names_give_a_recipe_that_plans_or_one_error(image: Path, names: set
         folder = Path(place)
         for name in names:
             path = folder / name
-            path.parent.mkdir(parents=True, exist_ok=True)
-            if not path.exists():
+            with contextlib.suppress(
+                FileExistsError, NotADirectoryError
+            ):  # { is a file, and {/a wants a folder
+                path.parent.mkdir(parents=True, exist_ok=True)
                 os.link(image, path)
         try:
             made = sketched(folder)
@@ -317,7 +320,7 @@ def test_init_imports_neither_torch_nor_dask(tmp_path: Path) -> None:
         ("geo/pair_landsat8_toa_newengland", ["thermal", "optical"], 1),
         ("geo/pair_partial_overlap", ["thermal", "optical"], 1),
         ("tno", ["infrared", "visible"], 21),
-        ("harvard", ["mri", "spect"], 4),
+        ("harvard", ["mri", "other"], 10),
     ],
 )
 def test_a_real_folder_gives_a_recipe_that_plans(

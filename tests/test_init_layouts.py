@@ -312,12 +312,24 @@ LAYOUTS = [
         scenes=2,
     ),
     Layout(
-        "Harvard's slices in one folder, of which most are SPECT",
-        each("petmri_@_pet.png petmri_@_mri.png", "1")
-        + each(" spectmri_@_spect.png spectmri_@_mri.png", "2", "3"),
-        {"mri": "{scene}_mri.png", "spect": "{scene}_spect.png"},
-        scenes=2,
+        "Harvard's slices in one folder, with three kinds of partner",
+        each("petmri_@_pet.png petmri_@_mri.png ctmri_@_ct.png ctmri_@_mri.png", "19")
+        + each(" spectmri_@_spect.png spectmri_@_mri.png", "21", "30"),
+        {"mri": "{kind}mri_{scene}_mri.png", "other": "{kind}mri_{scene}_{kind}.png"},
+        scenes=4,
         bands={"spect.": 3},
+    ),
+    Layout(
+        "CDDFuse's folders of three kinds of partner",
+        each("MRI_@/MRI/13.png MRI_@/@/13.png MRI_@/MRI/4.png MRI_@/@/4.png", "CT", "PET", "SPECT"),
+        {"mri": "MRI_{kind}/MRI/{scene}.png", "other": "MRI_{kind}/{kind}/{scene}.png"},
+        scenes=6,
+    ),
+    Layout(
+        "MRI with PET and CT of the same slices",
+        each("@_mri.png @_pet.png", "1", "2") + " 1_ct.png",
+        {"mri": "{scene}_mri.png", "pet": "{scene}_pet.png"},
+        scenes=2,
     ),
     Layout(
         "ECOSTRESS with Sentinel-2, by their dates",

@@ -15,6 +15,7 @@ from batchfuse.scout.headers import Settings
 from batchfuse.scout.marks import Marked
 from batchfuse.scout.proposals import Patterns, Proposal
 from batchfuse.scout.series import Option
+from batchfuse.scout.together import OTHER, kinds
 from batchfuse.scout.words import DETAIL
 
 __all__ = ["Chosen"]
@@ -56,7 +57,10 @@ class Chosen:
     def families(self) -> str:
         """What was recognised, in words."""
         known = dict.fromkeys(option.family for option in self.proposal.options if option.family)
-        roles = " with ".join(self.proposal.roles)
+        roles = " with ".join(
+            " or ".join(kinds(option)) if role == OTHER else role
+            for role, option in zip(self.proposal.roles, self.proposal.options, strict=True)
+        )
         return f"{' and '.join(known)}: {roles}" if known else roles
 
     @property

@@ -10,6 +10,7 @@ from itertools import combinations
 from batchfuse.scout.marks import Marked, Span
 from batchfuse.scout.series import Key, Option, Series, options_of, series_of
 from batchfuse.scout.templates import choices, escaped, template
+from batchfuse.scout.together import together
 from batchfuse.scout.tokens import shared_tokens
 from batchfuse.scout.words import ANATOMY, DETAIL, SIGNAL, Meaning
 
@@ -69,10 +70,20 @@ def proposals(files: Sequence[Marked], these: bool = False) -> list[Proposal]:
         found += _by_difference(usable)
     if len(usable) == 2:
         found.append(replace(_two_images(usable), level=-1 if these else LEVELS * LEVELS * 2))
+    found += _several_partners(found)
     best: dict[tuple[str, ...], Proposal] = {}
     for proposal in sorted(found, key=lambda proposal: proposal.order):
         best.setdefault((*proposal.roles, *proposal.files), proposal)
     return list(best.values())
+
+
+def _several_partners(found: Iterable[Proposal]) -> Iterator[Proposal]:
+    """Proposals of one source with different partners as one, where the names allow it."""
+    likely = [proposal for proposal in found if proposal.level == 0 and proposal.options[0].role in ANATOMY]
+    for pair, paths in together(proposal.options for proposal in likely):
+        patterns: Patterns = {role: (path,) for role, path in zip(_roles(pair), paths, strict=True)}
+        files = tuple(next(iter(option.series[0].files.values())) for option in pair)
+        yield Proposal(pair, _roles(pair), (patterns,), files, 0, len(pair[1].keys))
 
 
 def _by_meaning(files: Sequence[Marked]) -> Iterator[Proposal]:

@@ -10,6 +10,7 @@ from batchfuse.imagery.naming import printable
 from batchfuse.scout.chosen import Chosen
 from batchfuse.scout.findings import counted
 from batchfuse.scout.proposals import third_sources
+from batchfuse.scout.together import OTHER, WILDCARD, kinds
 
 __all__ = ["OUTPUT", "recipe_text", "yaml_text"]
 
@@ -96,6 +97,8 @@ def _source(chosen: Chosen, role: str) -> Iterator[str]:
         if one.comment:
             yield f"    # {one.comment}"
         yield f"    {'# ' if one.is_remark else ''}{one.key}: {yaml_text(one.value)}"
+    if role == OTHER:
+        yield f"    # {WILDCARD} is the word for {' or '.join(kinds(option))}, the same wherever it stands."
     if option.is_one_colour:
         yield f"    # Its {option.name} band alone: red, green and blue are not all there."
     yield from _mask(chosen, role)
