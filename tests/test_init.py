@@ -181,6 +181,13 @@ def test_colours_are_kept_where_the_other_source_is_finer(tmp_path: Path) -> Non
     )
 
 
+def test_a_wildcard_for_the_kind_of_partner_is_explained(tmp_path: Path) -> None:
+    make(tmp_path, layout("CDDFuse's folders of three kinds of partner"))
+    made = sketched(tmp_path)
+    assert made.summary(None)[0] == "mri with ct or pet or spect"
+    assert "# {kind} is the word for ct or pet or spect, the same wherever it stands." in made.text
+
+
 @given(st.text(min_size=1))
 def test_any_text_is_written_as_yaml_that_reads_the_same(text: str) -> None:
     if all(ord(sign) >= 32 and not 0xD800 <= ord(sign) < 0xE000 for sign in text):

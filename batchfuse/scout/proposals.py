@@ -2,24 +2,24 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
 
-from batchfuse.scout.marks import Marked, Span
+from batchfuse.scout.marks import Marked
+from batchfuse.scout.places import marked_by_place
 from batchfuse.scout.series import Key, Option, Series, options_of, series_of
 from batchfuse.scout.templates import choices, escaped, template
 from batchfuse.scout.together import together
 from batchfuse.scout.tokens import shared_tokens
-from batchfuse.scout.words import ANATOMY, DETAIL, SIGNAL, Meaning
+from batchfuse.scout.words import ANATOMY, DETAIL, SIGNAL
 
 __all__ = ["Patterns", "Proposal", "proposals", "third_sources"]
 
 MOST_OPTIONS = 60
 """Options of one way to cut names that are paired with each other."""
-MOST_MARKS = 8
-"""Different words at one place of a name that can tell sources apart; more tell scenes apart."""
+MOST_PLAIN = 8
+"""Series that nothing is known of."""
 LEVELS = 100
 """Steps between one kind of signal and the next."""
 UNSURE = LEVELS // 2
@@ -91,7 +91,7 @@ def _by_meaning(files: Sequence[Marked]) -> Iterator[Proposal]:
     told: list[tuple[tuple[Option, Option], int]] = []
     for way in ("exact", "folders", "anywhere"):
         series = series_of(files, way)
-        plain = [Option("", (one,)) for one in series if one.example.meaning is None][:MOST_MARKS]
+        plain = [Option("", (one,)) for one in series if one.example.meaning is None][:MOST_PLAIN]
         options = options_of(series)[:MOST_OPTIONS]
         for first, second in combinations([*options, *plain], 2):
             pair = _ordered(first, second)
@@ -195,7 +195,7 @@ def _roles(pair: Sequence[Option]) -> tuple[str, ...]:
 
 def _by_difference(files: Sequence[Marked]) -> Iterator[Proposal]:
     """Pairs of files whose names differ at one place only: a folder, the last word, the first, the ending."""
-    for marked in _marked_by_place(files):
+    for marked in marked_by_place(files):
         series = [one for one in series_of(marked, "exact") if one.example.meaning is not None]
         options = [Option(_role(one), (one,)) for one in series[:MOST_OPTIONS]]
         options.sort(key=lambda option: option.series[0].skeleton)
@@ -219,43 +219,6 @@ def _are_numbers(pair: Iterable[Option]) -> bool:
 
 def _mark(file: Marked) -> str:
     return "".join(file.path[start:stop] for start, stop in file.spans)
-
-
-def _marked_by_place(files: Sequence[Marked]) -> Iterator[list[Marked]]:
-    """The files as if one place of their names told what they are, for each place that could."""
-    deepest = max((file.path.count("/") for file in files), default=0)
-    for level in range(deepest):
-        yield from _few_marks(files, [_folder_span(file.path, level) for file in files])
-    for expression in (r"[^_\-. ]+$", r"(?<=[0-9])[A-Za-z]+$", r"^[A-Za-z]+", r"^[^_\-. ]+"):
-        yield from _few_marks(files, [_name_span(file.path, expression) for file in files])
-    yield [replace(file, meaning=Meaning(""), spans=()) for file in files]
-
-
-def _few_marks(files: Sequence[Marked], spans: Sequence[Span | None]) -> Iterator[list[Marked]]:
-    found = [(file, span) for file, span in zip(files, spans, strict=True) if span]
-    marks = {file.path[slice(*span)] for file, span in found}
-    if 2 <= len(marks) <= MOST_MARKS:
-        yield [
-            replace(file, meaning=Meaning(file.meaning.role if file.meaning else ""), spans=(span,))
-            for file, span in found
-        ]
-
-
-def _folder_span(path: str, level: int) -> Span | None:
-    *folders, _ = path.split("/")
-    if level >= len(folders):
-        return None
-    start = sum(len(folder) + 1 for folder in folders[:level])
-    return start, start + len(folders[level])
-
-
-def _name_span(path: str, expression: str) -> Span | None:
-    start = path.rfind("/") + 1
-    stem = path[start : max(path.rfind("."), start)] or path[start:]
-    found = re.search(expression, stem)
-    if not found or found.span() == (0, len(stem)):
-        return None
-    return found.start() + start, found.end() + start
 
 
 def _two_images(files: Sequence[Marked]) -> Proposal:
