@@ -209,6 +209,7 @@ def test_any_text_is_written_as_yaml_that_reads_the_same(text: str) -> None:
         ("frame_1.tif frame_2.tif frame_3.tif", "no two that belong together"),
         ("a_rgb.tif b_rgb.tif c_rgb.tif", "of which 3 optical, but no two"),
         ("a.nii b.nii.gz", "2 NIfTI volumes: volumes are not built yet"),
+        ("thermal/v-ab-7-x.tif thermal/v-cd-7-y.tif rgb/w-ef-7-z.tif rgb/w-gh-7-q.tif", "but no two"),
         ("thermal/v-1.tif thermal/v-2.tif rgb/w-8.tif rgb/w-9.tif", "2 thermal, but no two"),
     ],
 )
@@ -231,6 +232,8 @@ def test_a_wrong_call_is_one_line(tmp_path: Path) -> None:
     make(tmp_path, layout("words at the end"))
     assert "no such file or folder" in refused(tmp_path / "nowhere")
     assert "a folder; name the recipe in it" in refused(tmp_path, "-o", tmp_path)
+    (tmp_path / "a\nb").mkdir()
+    assert "no recipe can name this folder" in refused(tmp_path / "a\nb")
     assert "there is no folder" in refused(tmp_path, "-o", tmp_path / "x" / "recipe.yaml")
 
 

@@ -85,6 +85,8 @@ def look(places: Sequence[Path]) -> Findings:
             raise RecipeError(f"more than {MOST_FILES} files in {printable(place)}: show narrower folders")
     bases = [place if place.is_dir() else place.parent for place in places]
     base = Path(os.path.commonpath([one.resolve() for one in bases]))
+    if not _can_be_written(str(base)):
+        raise RecipeError(f"{printable(base)}: no recipe can name this folder: rename it")
     below = sorted({os.path.relpath(path.parent.resolve() / path.name, base) for path in listed})
     outputs = {path.rpartition("/")[0] for path in below if path.rpartition("/")[2] == "report.json"}
     images = [path for path in below if path.lower().endswith(IMAGES) and _can_be_written(path)]

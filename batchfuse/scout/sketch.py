@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
-from batchfuse.errors import BatchfuseError, RecipeError, SceneError
+from batchfuse.errors import RecipeError, SceneError
 from batchfuse.imagery.discovery import Discovery, FoundScene, discover
 from batchfuse.imagery.naming import printable
 from batchfuse.plan import Plan, make_plan
@@ -84,8 +84,10 @@ def sketch(places: Sequence[Path], folder: Path, call: str, name: str) -> Sketch
         others = tuple(other for other in every if other.is_apart_from(proposal))
         try:
             chosen = _tried(proposal, others, found, files, folder)
-        except BatchfuseError as error:
-            faults.append(str(error).splitlines()[0])
+        except SceneError as error:
+            faults.append(printable(str(error)))
+            continue
+        except RecipeError:  # the names don't join after all
             continue
         text = recipe_text(chosen, call, name)
         _planned(_read(text, folder), chosen.names, samples=1)
@@ -104,7 +106,7 @@ def _read(text: str, folder: Path) -> Recipe:
 def _tried(
     proposal: Proposal, others: tuple[Proposal, ...], found: Findings, files: Sequence[Marked], folder: Path
 ) -> Chosen:
-    """The proposal, planned; raises a BatchfuseError where it doesn't work."""
+    """The proposal, planned; raises a SceneError or RecipeError where it doesn't work."""
     discovery, patterns = _discovered(proposal, found, folder)
     settings = _settings(proposal, _some(discovery.scenes, SAMPLES))
     recipe = _recipe(patterns, settings, folder)
