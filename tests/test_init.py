@@ -145,6 +145,15 @@ def test_the_keys_that_are_commented_out_are_yaml_and_known(tmp_path: Path, one:
     assert all(source.range == (1, 2) for source in recipe.inputs.values())
 
 
+def test_an_offset_that_only_some_products_have_is_a_comment(tmp_path: Path) -> None:
+    safe = layout("Sentinel-2 SAFE")
+    make(tmp_path, Layout("", safe.files.replace("_20240628T101029_N0510_", "_20240628T101029_N0300_"), {}))
+    text = sketched(tmp_path).text
+    assert "offset" not in str(yaml.safe_load(text))
+    assert text.count("    # offset: -0.1\n") == 2
+    assert yaml.safe_load(text)["inputs"]["optical"]["scale"] == 0.0001
+
+
 def test_the_quality_band_is_offered_as_a_mask_and_nothing_else(tmp_path: Path) -> None:
     make(tmp_path, layout("Landsat, a folder a scene"))
     text = sketched(tmp_path).text

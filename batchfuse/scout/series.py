@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from batchfuse.scout.marks import Marked, Span
@@ -85,9 +86,12 @@ def series_of(files: Iterable[Marked], way: Way) -> list[Series]:
         if way == "anywhere" and all(stop <= file.path.rfind("/") for _, stop in file.spans):
             continue  # without its folder nothing would tell what it is
         skeleton, key = _cut(file, way)
-        meaning = file.meaning
-        series = found.setdefault((skeleton, meaning, file.family), Series(skeleton, file, {}))
+        kind = skeleton, file.meaning, file.family
+        series = found.setdefault(kind, Series(skeleton, file, {}))
         series.files.setdefault(key, file.path)
+        if file.numbers != series.example.numbers:  # what holds for some of the files only isn't written
+            common = os.path.commonprefix((file.numbers, series.example.numbers)).removesuffix(" ")
+            found[kind] = replace(series, example=replace(series.example, numbers=common))
     return sorted(found.values(), key=lambda s: (-len(s.files), s.skeleton))
 
 
