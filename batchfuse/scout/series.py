@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
@@ -90,7 +89,8 @@ def series_of(files: Iterable[Marked], way: Way) -> list[Series]:
         series = found.setdefault(kind, Series(skeleton, file, {}))
         series.files.setdefault(key, file.path)
         if file.numbers != series.example.numbers:  # what holds for some of the files only isn't written
-            common = os.path.commonprefix((file.numbers, series.example.numbers)).removesuffix(" ")
+            ours, theirs = (one.numbers.partition(" from ")[0] for one in (file, series.example))
+            common = ours if ours == theirs else ""
             found[kind] = replace(series, example=replace(series.example, numbers=common))
     return sorted(found.values(), key=lambda s: (-len(s.files), s.skeleton))
 
