@@ -37,6 +37,7 @@ MAY_IMPORT = {
     "fusion": {"geometry", "errors"},
     "training": {"fusion", "errors"},
     "report": {"errors"},
+    "scout": {"imagery", "plan", "recipe", "errors"},
 }
 
 
@@ -100,6 +101,7 @@ def test_the_top_level_is_a_line_of_callers(path: Path) -> None:
         (["--help"], ("torch", "dask", "distributed", "rasterio", "zarr", "numba", "numpy")),
         (["run", "--help"], ("torch", "dask", "distributed", "rasterio", "zarr")),
         (["methods"], ("torch", "dask", "distributed", "rasterio", "zarr")),
+        (["init", "--help"], ("torch", "dask", "distributed", "rasterio", "zarr", "numba", "numpy")),
         (["schema"], ("torch", "dask", "distributed", "rasterio", "zarr")),
     ],
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -25,8 +26,17 @@ class Listing:
     """Folders that could not be listed, each with the reason."""
 
 
-def list_files(base: Path, depth: int, any_depth: bool, hidden: bool, left_out: Path | None) -> Listing:
+def list_files(
+    base: Path,
+    depth: int,
+    any_depth: bool,
+    hidden: bool,
+    left_out: Path | None,
+    most: float = math.inf,
+) -> Listing:
     """List the files below a folder, in ``depth`` segments or, if ``any_depth``, in any number.
+
+    The walk ends once it has found more than ``most`` files.
 
     Left out are hidden entries (unless ``hidden``), Zarr stores, the folder ``left_out``, and what is neither
     a file nor a broken link (a broken link is for whoever opens it to complain of). Links to folders are
@@ -36,7 +46,7 @@ def list_files(base: Path, depth: int, any_depth: bool, hidden: bool, left_out: 
     files: list[str] = []
     unreadable: list[tuple[str, str]] = []
     waiting: list[tuple[str, tuple[Identity | None, ...]]] = [("", (_identity(base),))]
-    while waiting:
+    while waiting and len(files) <= most:
         below, above = waiting.pop()
         level = below.count("/") + 1
         try:

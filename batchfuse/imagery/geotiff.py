@@ -12,7 +12,7 @@ from batchfuse.imagery.header import Header, crs_of
 from batchfuse.imagery.masks import open_mask
 from batchfuse.imagery.scene import Band, MaskRule, Source
 
-__all__ = ["checked_crs", "open_source"]
+__all__ = ["checked_crs", "open_source", "visible_bands"]
 
 
 def open_source(
@@ -62,6 +62,15 @@ def open_source(
         bits=0 if palette else max(headers[f].bits(n) for f, n in chosen),
         units=first.units[chosen[0][1] - 1] or None,
     )
+
+
+def visible_bands(path: Path) -> dict[int, str]:
+    """The bands of a file but alpha, counted from 1, with what it calls them.
+
+    Raises SourceError where it can't be opened.
+    """
+    header = Header(path)
+    return {number: header.descriptions[number - 1] or "" for number in header.visible_bands()}
 
 
 def _chosen_bands(

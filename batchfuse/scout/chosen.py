@@ -1,0 +1,123 @@
+"""What was chosen to be fused, and what was left out and why."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from batchfuse.imagery.discovery import Discovery
+from batchfuse.imagery.naming import printable
+from batchfuse.plan import Plan
+from batchfuse.scout.findings import Findings, counted
+from batchfuse.scout.headers import Settings
+from batchfuse.scout.marks import Marked
+from batchfuse.scout.proposals import Patterns, Proposal
+from batchfuse.scout.series import Option
+from batchfuse.scout.together import OTHER, kinds
+from batchfuse.scout.words import DETAIL
+
+__all__ = ["Chosen"]
+
+
+@dataclass(frozen=True, slots=True)
+class Chosen:
+    """A proposal that has been planned."""
+
+    proposal: Proposal
+    """The sources."""
+    others: tuple[Proposal, ...]
+    """Other pairs that could have been chosen."""
+    found: Findings
+    """All that lies there."""
+    files: tuple[Marked, ...]
+    """The images, as their names tell."""
+    patterns: Patterns
+    """The paths of each role, from the recipe's folder."""
+    settings: Mapping[str, Settings]
+    """What each role wants beside its path."""
+    discovery: Discovery
+    """The scenes that the paths find."""
+    plan: Plan
+    """Of all scenes, or of some of very many."""
+    folder: Path
+    """Where the recipe lies."""
+
+    @property
+    def names(self) -> list[str]:
+        """The scenes that are complete."""
+        return [scene.name for scene in self.discovery.scenes]
+
+    def option(self, role: str) -> Option:
+        """The source of a role."""
+        return self.proposal.options[self.proposal.roles.index(role)]
+
+    @property
+    def families(self) -> str:
+        """What was recognised, in words."""
+        known = dict.fromkeys(option.family for option in self.proposal.options if option.family)
+        roles = " with ".join(
+            " or ".join(kinds(option)) if role == OTHER else role
+            for role, option in zip(self.proposal.roles, self.proposal.options, strict=True)
+        )
+        return f"{' and '.join(known)}: {roles}" if known else roles
+
+    @property
+    def example(self) -> dict[str, str]:
+        """The names of the first scene's files, by role."""
+        files = self.discovery.scenes[0].files
+        return {role: ", ".join(printable(path.name) for path in paths) for role, paths in files.items()}
+
+    @property
+    def reference(self) -> tuple[str, str]:
+        """The role that gives the grid, and why."""
+        finest = self.plan.jobs[0].reference.role
+        last = self.proposal.roles[-1]
+        is_colour = self.settings[last].source.is_colour
+        if finest != last and is_colour and last in DETAIL:
+            return last, f"to keep its colours; the grid of {finest} is finer"
+        return finest, "whose grid, units and colours the fused image has"
+
+    def left_out(self) -> Iterator[str]:
+        """What is not fused, a line a reason."""
+        used = {
+            os.path.normpath(p) for s in self.discovery.scenes for paths in s.files.values() for p in paths
+        }
+        lonely = {os.path.normpath(u.path): u.reason for u in self.discovery.unmatched if u.role is not None}
+        groups: dict[str, list[str]] = {}
+        for file in self.files:
+            path = os.path.normpath(self.found.base / file.path)
+            if path in used:
+                continue
+            reason = "" if path in lonely else self._reason(file)
+            groups.setdefault(reason, []).append(file.path)
+        lacking = groups.pop("", [])
+        if lacking:
+            first = lonely[os.path.normpath(self.found.base / lacking[0])]
+            yield f"{counted(len(lacking), 'file')} of scenes that are not complete: {self._shortened(first)}"
+        for reason, paths in sorted(groups.items(), key=lambda group: -len(group[1])):
+            name = printable(paths[0].rpartition("/")[2])
+            yield f"{counted(len(paths), 'file')}, such as {name}: {reason}"
+        if self.found.results:
+            yield f"{counted(self.found.results, 'image')} that an earlier run wrote"
+        if self.found.volumes:
+            yield f"{counted(self.found.volumes, 'NIfTI volume')}: volumes are not built yet"
+
+    def failures(self) -> Iterator[str]:
+        """Scenes that are complete by their names and can't be fused all the same."""
+        for failure in self.plan.failures:
+            yield f"{failure.scene}: {self._shortened(failure.reason)}"
+
+    def _shortened(self, line: str) -> str:
+        return printable(line.replace(f"{self.folder}/", ""))
+
+    def _reason(self, file: Marked) -> str:
+        """Why a file is in no scene, though its name could have told what it is."""
+        if file.no_image:
+            return file.no_image
+        if file.meaning is None or not file.meaning.role:
+            return "nothing like it in the sources"
+        alone = any(option.is_one_colour for option in self.proposal.options)
+        what = (alone and file.meaning.colour) or file.meaning.role
+        return f"{what}{f' of {file.family}' if file.family else ''}, not among the sources"

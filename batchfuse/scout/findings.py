@@ -1,0 +1,122 @@
+"""The files in some folders: images, and what is left out and why."""
+
+from __future__ import annotations
+
+import os
+import unicodedata
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from batchfuse.errors import RecipeError
+from batchfuse.imagery.folders import list_files
+from batchfuse.imagery.naming import printable
+from batchfuse.scout.marks import Marked
+from batchfuse.scout.templates import escaped
+from batchfuse.scout.words import IMAGES, VOLUMES
+
+__all__ = ["Findings", "counted", "look"]
+
+MOST_FILES = 200_000
+"""More are not sketched: narrower folders say better what is meant."""
+A_PAIR = (
+    "a pair is two images of one place that are called alike but for a word, such as a_thermal.tif and "
+    "a_optical.tif, or thermal/a.tif and optical/a.tif"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Findings:
+    """What lies in the folders that were shown."""
+
+    base: Path
+    """The folder that all of it is in or below."""
+    images: tuple[str, ...]
+    """Paths of the images below the base, segments joined by /."""
+    volumes: int
+    """NIfTI files."""
+    results: int
+    """Images that an earlier run wrote."""
+    others: int
+    """Files that are no images by their names."""
+
+    def from_recipe(self, path: str, folder: Path) -> str:
+        """A pattern below the base as a recipe in another folder writes it."""
+        way = os.path.relpath(self.base, folder)
+        if "~" in (way[:1], path[:1]):  # else taken for somebody's home
+            way = str(self.base)
+        if way == ".":
+            return path
+        return f"{escaped(Path(way).as_posix())}/{path}"
+
+    def nothing_to_pair(self, files: Sequence[Marked], faults: Sequence[str]) -> str:
+        """The line that says what was seen, and what a pair looks like."""
+        usable = [file for file in files if not file.no_image]
+        place = printable(self.base)
+        if self.volumes and not usable:
+            return f"{place}: {counted(self.volumes, 'NIfTI volume')}: volumes are not built yet; rasters are"
+        if not files:
+            other = f" ({counted(self.others, 'other file')})" if self.others else ""
+            return f"{place}: no images{other}: show a folder with GeoTIFF, JP2, PNG or JPEG files"
+        seen = counted(len(files), "image")
+        examples = ", ".join(printable(file.path) for file in files[:3]) + (", …" if len(files) > 3 else "")
+        if faults:
+            return f"{place}: {seen} ({examples}), but none can be fused: {faults[0]}"
+        roles = Counter(file.meaning.role for file in usable if file.meaning)
+        told = f", of which {', '.join(f'{n} {role}' for role, n in roles.most_common(4))}" if roles else ""
+        return f"{place}: {seen} ({examples}){told}, but no two that belong together: {A_PAIR}"
+
+
+def counted(number: int, noun: str) -> str:
+    """A number with its noun: 1 file, 2 files."""
+    return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
+def look(places: Sequence[Path]) -> Findings:
+    """List the images in folders and among files.
+
+    Raises RecipeError where a place is not there, a folder can't be read, or there are far too many files.
+    """
+    listed: list[Path] = []
+    for place in places:
+        listed += _files(place)
+        if len(listed) > MOST_FILES:
+            raise RecipeError(f"more than {MOST_FILES} files in {printable(place)}: show narrower folders")
+    bases = [place if place.is_dir() else place.parent for place in places]
+    base = Path(os.path.commonpath([one.resolve() for one in bases]))
+    if not _can_be_written(str(base)):
+        raise RecipeError(f"{printable(base)}: no recipe can name this folder: rename it")
+    below = sorted({os.path.relpath(path.parent.resolve() / path.name, base) for path in listed})
+    outputs = {path.rpartition("/")[0] for path in below if path.rpartition("/")[2] == "report.json"}
+    images = [path for path in below if path.lower().endswith(IMAGES) and _can_be_written(path)]
+    results = [path for path in images if path.rpartition("/")[0] in outputs or _is_quicklook(path)]
+    taken = set(images) - set(results)
+    volumes = sum(path.lower().endswith(VOLUMES) for path in below)
+    return Findings(
+        base,
+        tuple(path for path in images if path in taken),
+        volumes,
+        len(results),
+        len(below) - len(images) - volumes,
+    )
+
+
+def _files(place: Path) -> list[Path]:
+    if place.is_dir():
+        listing = list_files(place, 1, any_depth=True, hidden=False, left_out=None, most=MOST_FILES)
+        if listing.unreadable and not listing.files:
+            raise RecipeError(f"{printable(place)}: can't be read: {listing.unreadable[0][1]}")
+        return [place / name for name in listing.files]
+    if not os.path.lexists(place):
+        raise RecipeError(f"{printable(place)}: no such file or folder")
+    return [place]
+
+
+def _is_quicklook(path: str) -> bool:
+    return path.lower().endswith(".quicklook.png")
+
+
+def _can_be_written(path: str) -> bool:
+    """Whether a recipe can name the file: YAML has no control characters, nor broken UTF-8."""
+    return not any(unicodedata.category(sign) in ("Cc", "Cs", "Cn", "Zl", "Zp") for sign in path)

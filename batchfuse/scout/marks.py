@@ -1,0 +1,221 @@
+"""What a file's name says it is, and which parts of the name say so."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from functools import lru_cache
+
+from batchfuse.scout.words import COLOUR_LETTERS, LAST_LETTERS, PLACED, QUALITY, ROLES, SENSORS, Meaning
+
+__all__ = ["Marked", "Span", "marked_files"]
+
+Span = tuple[int, int]
+"""Start and stop of a part of a path."""
+
+LANDSAT = re.compile(
+    r"(?<![A-Za-z0-9])L[COTEM](?:0(?P<new>[4-9])_L(?P<level>[12])[A-Z]{2}_\d{6}_\d{8}"
+    r"(?:_\d{8}_(?P<collection>\d\d)_(?:T1|T2|RT))?|(?P<old>[4-9])\d{13}[A-Z]{3}\d\d)(?![A-Za-z0-9])"
+)
+LANDSAT_BAND = re.compile(
+    r"(?<![A-Za-z0-9])(?:(?P<kind>SR|ST|sr|bt|toa)_)?(?P<style>B|band)(?P<band>\d{1,2}(?:_VCID_[12])?)(?![A-Za-z0-9])"
+)
+SENTINEL = re.compile(r"(?<![A-Za-z0-9])(?:S2[A-D]_|T\d\d[A-Z]{3}_\d{8}T\d{6}|HLS\.S30)|\.SAFE(?:/|$)")
+SENTINEL_BAND = re.compile(
+    r"(?<![A-Za-z0-9])(?:B(?P<band>0[1-9]|1[0-2]|8A)|(?P<tci>TCI))(?:_(?P<metres>[126]0)m)?(?![A-Za-z0-9])"
+)
+PADDED = re.compile(r"(?<![A-Za-z0-9])B(?:0[1-9]|8A)(?![A-Za-z0-9])")
+BASELINE = re.compile(r"_N(\d{4})_R\d{3}_")
+MICASENSE_BAND = re.compile(r"(?<=IMG_\d{4}_)(?P<band>[1-6])(?=\.)")
+RESOLUTION_FOLDER = re.compile(r"(?<=/)R[126]0m(?=/)|^R[126]0m(?=/)")
+
+
+@dataclass(frozen=True, slots=True)
+class Marked:
+    """A file, and what its name says."""
+
+    path: str
+    """Below the folder that all files are in, segments joined by /."""
+    meaning: Meaning | None = None
+    """What it is; None where nothing tells."""
+    spans: tuple[Span, ...] = ()
+    """The parts of the path that say so, in order."""
+    family: str = ""
+    """The sensor and product it is of, if known: bands of one colour source are of one family."""
+    numbers: str = ""
+    """Key into ``words.NUMBERS``, where the values are known."""
+    no_image: str = ""
+    """Why it is not taken for a modality, if so."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Beside:
+    """What the other files tell of the meaning of one."""
+
+    padded: frozenset[str]
+    """Folders that have bands with two digits, as Sentinel-2 writes them."""
+    tirs: bool
+    """Whether there are bands 10 or 11, as Landsat 8 and 9 have them."""
+    letters: Mapping[str, Meaning]
+    """What capitals at the end mean."""
+
+
+def marked_files(paths: Iterable[str]) -> list[Marked]:
+    """Tell what each file is, from its own name and those of the files beside it."""
+    every = list(paths)
+    green = any(_stem(_name(path)).endswith("_G") for path in every)
+    beside = _Beside(
+        frozenset(_folder(path) for path in every if PADDED.search(_name(path))),
+        any(re.search(r"(?:^|[/_])(?:ST_)?B1[01](?![0-9A-Za-z])", path) for path in every),
+        COLOUR_LETTERS if green else LAST_LETTERS,
+    )
+    return [_marked(path, beside) for path in every]
+
+
+def _folder(path: str) -> str:
+    return path.rpartition("/")[0]
+
+
+def _name(path: str) -> str:
+    return path.rpartition("/")[2]
+
+
+def _marked(path: str, beside: _Beside) -> Marked:
+    if ".SAFE/" in path and "/IMG_DATA/" not in path:
+        return Marked(path, no_image="no band of the product")
+    if word := _quality_word(path):
+        return Marked(path, no_image=f"{word}: a quality band, mask, label or result")
+    return _by_sensor(path, beside) or _by_words(path, beside)
+
+
+def _by_sensor(path: str, beside: _Beside) -> Marked | None:
+    """A band of a product that is known."""
+    if LANDSAT.search(path):
+        return _landsat(path, beside.tirs)
+    if "HLS.L30" in path:
+        return _band_of("Landsat 8 or 9", SENTINEL_BAND, path, "HLS, Landsat 8 or 9")
+    if MICASENSE_BAND.search(path):
+        return _band_of("MicaSense", MICASENSE_BAND, path, "MicaSense")
+    if SENTINEL.search(path) or _folder(path) in beside.padded:
+        return _sentinel(path)
+    return _landsat(path, beside.tirs)
+
+
+def _landsat(path: str, tirs: bool) -> Marked | None:
+    """A band of a Landsat product, by its id, or by bands named as in one."""
+    product = LANDSAT.search(path)
+    band = _last(LANDSAT_BAND, path)
+    if band is None:
+        return None
+    if product:
+        number = product["new"] or product["old"]
+        level = f", level {product['level']}" if product["level"] else ""
+        collection = f", Collection {int(product['collection'])}" if product["collection"] else ""
+        sensor = "Landsat 4, 5 or 7" if number in "457" else "Landsat 8 or 9"
+        family = f"Landsat {number}{collection}{level}" if number in "457" else f"{sensor}{collection}{level}"
+    else:
+        thematic = not tirs and re.search(r"ST_B6|B6_VCID", path)
+        sensor = "Landsat 4, 5 or 7" if thematic else "Landsat 8 or 9"
+        family = f"{sensor} by its band names"
+    kind = band["kind"] or ""
+    numbers = {"SR": "Landsat SR", "ST": "Landsat ST"}.get(kind, "Landsat B" if product else "")
+    if band["style"] == "band":
+        numbers = f"Landsat {kind}_band" if kind in ("sr", "bt") else ""
+    meaning = SENSORS[sensor].get(band["band"])
+    if meaning is None:
+        return Marked(path, family=family, no_image=f"band {band['band']} of {sensor}: none that init fuses")
+    physical = replace(meaning, rank=meaning.rank + (not kind))  # level 2 before level 1
+    return Marked(path, physical, (band.span(),), family, numbers)
+
+
+def _sentinel(path: str) -> Marked | None:
+    baseline = BASELINE.search(path)
+    late = baseline is not None and baseline[1] >= "0400"
+    numbers = "Sentinel-2 from 04.00" if late else "Sentinel-2"
+    found = _band_of("Sentinel-2", SENTINEL_BAND, path, "Sentinel-2")
+    if found is None or found.meaning is None:
+        return found
+    return replace(found, numbers=numbers if found.meaning.colour or found.meaning.role == "nir" else "")
+
+
+def _band_of(sensor: str, expression: re.Pattern[str], path: str, family: str) -> Marked | None:
+    band = _last(expression, path)
+    if band is None:
+        return None
+    found = band.groupdict()
+    number = "TCI" if found.get("tci") else band["band"].lstrip("0")
+    meaning = SENSORS[sensor].get(number)
+    if meaning is None:
+        return Marked(path, family=family, no_image=f"band {number} of {sensor}: none that init fuses")
+    metres = int(found.get("metres") or 10)
+    folders = [found.span() for found in RESOLUTION_FOLDER.finditer(path)]
+    coarser = replace(meaning, rank=meaning.rank + metres // 10 - 1)
+    family = f"{family}, {metres} m" if found.get("metres") else family
+    return Marked(path, coarser, (*folders, band.span()), family)
+
+
+def _last(expression: re.Pattern[str], path: str) -> re.Match[str] | None:
+    """The last match in the file's name."""
+    start = path.rfind("/") + 1
+    return max(expression.finditer(path, start), key=lambda match: match.start(), default=None)
+
+
+def _by_words(path: str, beside: _Beside) -> Marked:
+    """By the last word of its name that means something, else by its innermost folder that does."""
+    text = LANDSAT.sub(lambda product: "0" * len(product[0]), path)  # T1 is a tier there, no scan
+    start = text.rfind("/") + 1
+    stem = _stem(text[start:])
+    own = [(meaning, (s + start, e + start)) for meaning, (s, e) in _words(stem)]
+    capital = re.search(r"(?<=_)[A-Z]$", stem)
+    if not own and capital and capital[0] in beside.letters:
+        own = [(beside.letters[capital[0]], (capital.start() + start, capital.end() + start))]
+    above = list(_words(text[:start]))
+    if not own and not above:
+        return Marked(path)
+    meaning = (own or above)[-1][0]
+    same = [span for other, span in above if other.role == meaning.role]
+    spans = [*same, *(span for other, span in own if other == meaning)]
+    return Marked(path, meaning, tuple(spans))
+
+
+def _stem(name: str) -> str:
+    return name.rpartition(".")[0] or name
+
+
+def _quality_word(path: str) -> str | None:
+    """The word that says that a file is no modality: at its name's end or beginning, or of a folder."""
+    *folders, name = path.split("/")
+    stem = re.sub(r"_[126]0m$", "", _stem(name))
+    for text in (stem, *folders):
+        found = _QUALITY_AT_END.search(text) or _QUALITY_AT_START.search(text)
+        if found:
+            return found[0].strip("_-. ")
+    return None
+
+
+def _words(text: str) -> Iterator[tuple[Meaning, Span]]:
+    """The words that mean a role, in order."""
+    yield from _found_words(text)
+
+
+@lru_cache(maxsize=4096)
+def _found_words(text: str) -> tuple[tuple[Meaning, Span], ...]:
+    found = [(ROLES[match[0].lower()], match.span()) for match in _ROLE.finditer(text)]
+    if not found:
+        found = [(ROLES[match[0].lower()], match.span()) for match in _PLACED.finditer(text)]
+    return tuple(found)
+
+
+def _alternatives(words: Iterable[str]) -> str:
+    return "|".join(re.escape(word) for word in sorted(words, key=len, reverse=True))
+
+
+# re.ASCII: case is ignored in ASCII only, so that no sign matches a word of another length
+_HUMP = "(?-i:(?<=[a-z])(?=[A-Z]))"
+_ROLE = re.compile(
+    rf"(?:(?<![A-Za-z])|{_HUMP})(?:{_alternatives(ROLES)})(?:(?![A-Za-z])|{_HUMP})", re.IGNORECASE | re.ASCII
+)
+_PLACED = re.compile(_alternatives(PLACED), re.IGNORECASE | re.ASCII)
+_QUALITY_AT_END = re.compile(rf"(?:^|[^A-Za-z0-9])(?:{_alternatives(QUALITY)})$", re.IGNORECASE | re.ASCII)
+_QUALITY_AT_START = re.compile(rf"^(?:{_alternatives(QUALITY)})(?=[^A-Za-z0-9]|$)", re.IGNORECASE | re.ASCII)

@@ -1,0 +1,173 @@
+"""From folders to a recipe that has been planned: look, name, pair, open a few, choose."""
+
+from __future__ import annotations
+
+import glob
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+from batchfuse.errors import RecipeError, SceneError
+from batchfuse.imagery.discovery import Discovery, FoundScene, discover
+from batchfuse.imagery.naming import printable
+from batchfuse.plan import Plan, make_plan
+from batchfuse.recipe import Recipe
+from batchfuse.scout.chosen import Chosen
+from batchfuse.scout.findings import Findings, counted, look
+from batchfuse.scout.headers import Settings, settings_of
+from batchfuse.scout.marks import Marked, marked_files
+from batchfuse.scout.proposals import Patterns, Proposal, proposals
+from batchfuse.scout.wording import OUTPUT, recipe_text
+
+__all__ = ["Sketch", "sketch"]
+
+MOST_TRIED = 12
+"""Proposals that are looked at more closely."""
+MOST_PLANNED = 24
+"""Scenes whose headers are all opened; of more, some samples are."""
+SAMPLES = 5
+MOST_TOLD = 5
+"""Reasons for leaving files out that the summary tells; the recipe has more."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sketch:
+    """A recipe for what was found, and what to say of it."""
+
+    text: str
+    """The recipe, with its comments."""
+    chosen: Chosen
+    """What it is made of."""
+
+    def summary(self, path: Path | None) -> list[str]:
+        """What was recognised, how many scenes, one of them, and what to do next."""
+        chosen, names = self.chosen, self.chosen.names
+        planned = "" if len(names) <= MOST_PLANNED else f" ({SAMPLES} of them looked into)"
+        failed = len(chosen.plan.failures)
+        return [
+            f"{chosen.families}",
+            f"{counted(len(names), 'scene')} with all files{planned}, such as {printable(names[0])}:",
+            *(f"  {role}: {files}" for role, files in chosen.example.items()),
+            *(
+                [f"{counted(failed, 'scene')} can't be fused as they are; the recipe says why"]
+                if failed
+                else []
+            ),
+            *(f"left out: {line}" for line in list(chosen.left_out())[:MOST_TOLD]),
+            *([f"next: batchfuse plan {printable(path)}"] if path else []),
+        ]
+
+
+def sketch(places: Sequence[Path], folder: Path, call: str, name: str) -> Sketch:
+    """Sketch a recipe for the images in some folders, or for some files.
+
+    Args:
+        places: folders, searched to any depth, and files.
+        folder: where the recipe will lie; its paths start there.
+        call: the command, for the recipe's comments.
+        name: what the recipe will be called there.
+
+    Names are looked at first; of thousands of files, the headers of a few are opened. The recipe has been
+    planned as it stands.
+
+    Raises:
+        RecipeError: nothing can be paired; one line with what was seen and what a pair looks like.
+    """
+    found = look(places)
+    files = marked_files(found.images)
+    folder = folder.resolve()
+    faults: list[str] = []
+    every = proposals(files, these=all(place.is_file() for place in places))
+    for proposal in every[:MOST_TRIED]:
+        others = tuple(other for other in every if other.is_apart_from(proposal))
+        try:
+            chosen = _tried(proposal, others, found, files, folder)
+        except SceneError as error:
+            faults.append(printable(str(error)))
+            continue
+        except RecipeError:  # the names don't join after all
+            continue
+        text = recipe_text(chosen, call, name)
+        _planned(_read(text, folder), chosen.names, samples=1)
+        return Sketch(text, chosen)
+    raise RecipeError(found.nothing_to_pair(files, [fault.replace(f"{folder}/", "") for fault in faults]))
+
+
+def _read(text: str, folder: Path) -> Recipe:
+    """The text as it will be read, once it lies in the folder."""
+    with tempfile.TemporaryDirectory() as place:
+        path = Path(place) / "recipe.yaml"
+        path.write_text(text, encoding="utf-8")
+        return Recipe.load(path).model_copy(update={"folder": folder})
+
+
+def _tried(
+    proposal: Proposal, others: tuple[Proposal, ...], found: Findings, files: Sequence[Marked], folder: Path
+) -> Chosen:
+    """The proposal, planned; raises a SceneError or RecipeError where it doesn't work."""
+    discovery, patterns = _discovered(proposal, found, folder)
+    settings = _settings(proposal, _some(discovery.scenes, SAMPLES))
+    recipe = _recipe(patterns, settings, folder)
+    plan = _planned(recipe, [scene.name for scene in discovery.scenes], SAMPLES)
+    return Chosen(proposal, others, found, tuple(files), patterns, settings, discovery, plan, folder)
+
+
+def _settings(proposal: Proposal, scenes: Sequence[FoundScene]) -> dict[str, Settings]:
+    """What the sources want, by the first scene that can be opened."""
+    fault: SceneError | None = None
+    for scene in scenes:
+        try:
+            return {
+                role: settings_of(role, option, scene.files[role])
+                for role, option in zip(proposal.roles, proposal.options, strict=True)
+            }
+        except SceneError as error:
+            fault = fault or error
+    raise fault or SceneError("no scene")
+
+
+T = TypeVar("T")
+
+
+def _some(values: Sequence[T], count: int) -> list[T]:
+    """The first of many, the last, and some between."""
+    last = len(values) - 1
+    return [values[place] for place in sorted({round(k * last / max(count - 1, 1)) for k in range(count)})]
+
+
+def _discovered(proposal: Proposal, found: Findings, folder: Path) -> tuple[Discovery, Patterns]:
+    """The scenes of the first of a proposal's ways that gives any."""
+    fault: RecipeError | None = None
+    for way in proposal.ways:
+        patterns = {
+            role: tuple(found.from_recipe(path, folder) for path in paths) for role, paths in way.items()
+        }
+        try:
+            return discover(folder, patterns, left_out=folder / OUTPUT), patterns
+        except RecipeError as error:
+            fault = fault or error
+    raise fault or RecipeError("no way to write the paths")
+
+
+def _recipe(patterns: Patterns, settings: dict[str, Settings], folder: Path) -> Recipe:
+    inputs = {role: {"path": list(paths), **settings[role].values} for role, paths in patterns.items()}
+    return Recipe.model_validate({"inputs": inputs, "folder": folder})
+
+
+def _planned(recipe: Recipe, names: Sequence[str], samples: int) -> Plan:
+    """The plan of all scenes, or of some of very many; raises where none of them can be fused."""
+    if len(names) <= MOST_PLANNED:
+        plan = make_plan(recipe)
+    else:
+        plans = [make_plan(recipe, glob.escape(name)) for name in _some(names, samples)]
+        plan = Plan(
+            recipe,
+            tuple(job for each in plans for job in each.jobs),
+            tuple(failure for each in plans for failure in each.failures),
+            plans[0].unmatched,
+        )
+    if not plan.jobs:
+        raise SceneError(plan.failures[0].reason)
+    return plan

@@ -1,0 +1,216 @@
+"""What file names say: the words of roles, the bands of sensors, what is no image. Plain data.
+
+To teach ``init`` another name, add it here and a layout to tests/test_scout_layouts.py.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+__all__ = [
+    "ANATOMY",
+    "COLOUR_LETTERS",
+    "DETAIL",
+    "IMAGES",
+    "LAST_LETTERS",
+    "NUMBERS",
+    "PLACED",
+    "QUALITY",
+    "ROLES",
+    "SENSORS",
+    "SIGNAL",
+    "VOLUMES",
+    "Meaning",
+    "Numbers",
+]
+
+IMAGES = (".tif", ".tiff", ".png", ".jpg", ".jpeg", ".jp2", ".vrt", ".img", ".bmp")
+"""Endings that are looked at."""
+VOLUMES = (".nii", ".nii.gz")
+"""Endings of NIfTI volumes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Meaning:
+    """What a word or a band's number says of a file."""
+
+    role: str
+    """thermal, optical, …"""
+    colour: str = ""
+    """red, green or blue where the file is a third of a colour source."""
+    rank: int = 0
+    """Among files of one role the lower is taken."""
+
+
+SIGNAL = ("thermal", "infrared", "swir", "nir", "sar", "pet", "spect", "ct", "fluorescence", "t2", "flair")
+"""Roles that bring what the eye doesn't see, the most wanted first."""
+DETAIL = ("optical", "visible", "pan", "multispectral", "phase", "t1")
+"""Roles that show shapes, or the colours one knows."""
+ANATOMY = ("mri",)
+"""As DETAIL, but its partner's colours are the ones to keep."""
+
+ROLES: Mapping[str, Meaning] = {
+    # as written in file and folder names, upper and lower case alike
+    **dict.fromkeys(
+        (
+            *("thermal", "thermal-ir", "thermal_ir", "thermography", "thermogram", "therm", "tir", "lwir"),
+            *(
+                "lwir11",
+                "lwir12",
+                "lst",
+                "ecostress",
+                "temperature",
+                "celsius",
+                "kelvin",
+                "previewdata",
+                "bt",
+            ),
+        ),
+        Meaning("thermal"),
+    ),
+    **dict.fromkeys(("infrared", "ir", "irs", "inf", "imgr"), Meaning("infrared")),
+    **dict.fromkeys(("visible", "visual", "vis", "vi", "viz", "visible-light"), Meaning("visible")),
+    **dict.fromkeys(
+        (
+            *("optical", "opt", "rgb", "rgb-image", "rgb_image", "rgbn", "rgbi", "rgbnir", "ps-rgb"),
+            *("ps-rgbnir", "rgb-pansharpen", "color", "colour", "ortho", "orthophoto", "wide", "s2"),
+            *("sentinel2", "sentinel-2", "naip", "aerial"),
+        ),
+        Meaning("optical"),
+    ),
+    **dict.fromkeys(("pan", "panchromatic"), Meaning("pan")),
+    **dict.fromkeys(
+        (
+            *("multispectral", "ms", "mul", "ps-ms", "mul-pansharpen", "analytic", "analyticms"),
+            *("3b_analyticms", "3b_analyticms_sr", "analyticms_sr", "analyticms_8b", "analyticms_sr_8b"),
+            *("3b_analyticms_8b", "3b_analyticms_sr_8b"),
+        ),
+        Meaning("multispectral"),
+    ),
+    **dict.fromkeys(("3b_visual",), Meaning("optical")),
+    **dict.fromkeys(("nir", "nir08", "nir09"), Meaning("nir")),
+    **dict.fromkeys(("swir", "swir22"), Meaning("swir")),
+    "swir16": Meaning("swir", rank=1),
+    "red": Meaning("optical", "red"),
+    **dict.fromkeys(("green", "gre"), Meaning("optical", "green")),
+    **dict.fromkeys(("blue", "blu"), Meaning("optical", "blue")),
+    **dict.fromkeys(
+        ("sar", "sar-intensity", "vv", "sigma0", "gamma0", "s1", "sentinel1", "sentinel-1"), Meaning("sar")
+    ),
+    "vh": Meaning("sar", rank=1),
+    **dict.fromkeys(("mri", "mr"), Meaning("mri")),
+    "pet": Meaning("pet"),
+    "ct": Meaning("ct"),
+    "spect": Meaning("spect"),
+    **dict.fromkeys(("t1", "t1w"), Meaning("t1")),
+    **dict.fromkeys(("t2", "t2w"), Meaning("t2")),
+    "flair": Meaning("flair"),
+    "gfp": Meaning("fluorescence"),
+    "pc": Meaning("phase"),
+}
+"""What words mean wherever they stand in a name between other signs."""
+
+LAST_LETTERS: Mapping[str, Meaning] = {
+    "T": Meaning("thermal"),
+    "R": Meaning("thermal", rank=1),
+    "W": Meaning("optical"),
+    "V": Meaning("optical"),
+    "Z": Meaning("optical", rank=1),
+}
+"""Capitals at the end of a name, after _: thermal, radiometric, wide, visible, zoom (DJI, FLIR, ASTER)."""
+
+COLOUR_LETTERS: Mapping[str, Meaning] = {
+    "R": Meaning("optical", "red"),
+    "G": Meaning("optical", "green"),
+    "B": Meaning("optical", "blue"),
+}
+"""The same where a G is among them."""
+
+PLACED = ("infrared", "visible", "thermal", "optical")
+"""Words so clear that they count inside others, too: cropinfrared."""
+
+QUALITY = (
+    *("qa", "qa_pixel", "qa_radsat", "sr_qa_aerosol", "qa_aerosol", "st_qa", "pixel_qa", "radsat_qa", "bqa"),
+    *("qc", "mtl", "ang", "vaa", "vza", "saa", "sza", "scl", "cld", "snw", "aot", "wvp", "pvi", "fmask"),
+    *("udm", "udm2", "dn_udm", "cloud", "clouds", "water", "cloudmask", "cloud_mask", "mask", "masks"),
+    *("st_atran", "st_cdist", "st_drad", "st_emis", "st_emsd", "st_trad", "st_urad", "emis", "emiswb"),
+    *("lst_err", "view_zenith", "height", "label", "labels", "annotation", "annotations", "gt"),
+    *("groundtruth", "ground_truth", "segmentation", "seg", "msk", "thumb", "thumbnail", "thumb_large"),
+    *("thumb_small", "browse", "quicklook", "preview", "overview", "saturation", "fused", "fusion"),
+    *("result", "results", "dem", "dsm", "dtm", "elevation"),
+)
+"""Words of quality bands, masks, labels, previews, terrain and results: never taken for a modality."""
+
+SENSORS: Mapping[str, Mapping[str, Meaning]] = {
+    "Landsat 4, 5 or 7": {
+        "1": Meaning("optical", "blue"),
+        "2": Meaning("optical", "green"),
+        "3": Meaning("optical", "red"),
+        "4": Meaning("nir"),
+        "5": Meaning("swir", rank=1),
+        "6": Meaning("thermal"),
+        "6_VCID_1": Meaning("thermal"),
+        "6_VCID_2": Meaning("thermal", rank=1),
+        "7": Meaning("swir"),
+        "8": Meaning("pan"),
+    },
+    "Landsat 8 or 9": {
+        "2": Meaning("optical", "blue"),
+        "3": Meaning("optical", "green"),
+        "4": Meaning("optical", "red"),
+        "5": Meaning("nir"),
+        "6": Meaning("swir", rank=1),
+        "7": Meaning("swir"),
+        "8": Meaning("pan"),
+        "10": Meaning("thermal"),
+        "11": Meaning("thermal", rank=1),
+    },
+    "Sentinel-2": {
+        "2": Meaning("optical", "blue"),
+        "3": Meaning("optical", "green"),
+        "4": Meaning("optical", "red"),
+        "8": Meaning("nir"),
+        # three bands of 20 m that see through smoke and haze, as a colour source of their own
+        "8A": Meaning("swir", "blue"),
+        "11": Meaning("swir", "green"),
+        "12": Meaning("swir", "red"),
+        "TCI": Meaning("optical", rank=1),
+    },
+    "MicaSense": {
+        "1": Meaning("optical", "blue"),
+        "2": Meaning("optical", "green"),
+        "3": Meaning("optical", "red"),
+        "4": Meaning("nir"),
+        "6": Meaning("thermal"),
+    },
+}
+"""What the bands of a sensor are; the others (coastal, cirrus, red edge, …) are left out."""
+
+
+@dataclass(frozen=True, slots=True)
+class Numbers:
+    """How the file values of a product are meant, where its files don't say so."""
+
+    scale: float | None
+    """Physical value = file value * scale + offset."""
+    offset: float | None
+    """See ``scale``."""
+    nodata: float
+    """The file value outside of the image."""
+    meaning: str
+    """What the physical value is."""
+    optional_offset: float | None = None
+    """An offset that only some of the products have: written as a comment."""
+
+
+NUMBERS: Mapping[str, Numbers] = {
+    "Landsat ST": Numbers(0.00341802, 149.0, 0, "Surface temperature in kelvin, as USGS says"),
+    "Landsat SR": Numbers(2.75e-05, -0.2, 0, "Surface reflectance, as USGS says"),
+    "Landsat sr_band": Numbers(0.0001, None, -9999, "Surface reflectance, as USGS says"),
+    "Landsat bt_band": Numbers(0.1, None, -9999, "Brightness temperature in kelvin, as USGS says"),
+    "Landsat B": Numbers(None, None, 0, ""),
+    "Sentinel-2": Numbers(0.0001, None, 0, "Reflectance, as ESA says", optional_offset=-0.1),
+    "Sentinel-2 from 04.00": Numbers(0.0001, -0.1, 0, "Reflectance, as ESA says from baseline 04.00 on"),
+}
+"""By the kind of file that ``marks.py`` tells."""
