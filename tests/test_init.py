@@ -258,10 +258,10 @@ def test_of_thousands_of_files_the_headers_of_a_few_are_opened(
             os.link(tmp_path / "one.tif", tmp_path / f"{number:04}_{role}.tif")
     (tmp_path / "one.tif").unlink()
     opened = []
-    from batchfuse.imagery import geotiff
+    from batchfuse.imagery import header
 
-    original = geotiff._opened
-    monkeypatch.setattr(geotiff, "_opened", lambda path: opened.append(path) or original(path))
+    original = header.opened
+    monkeypatch.setattr(header, "opened", lambda path: opened.append(path) or original(path))
     made = sketched(tmp_path)
     assert len(made.chosen.names) == 1500
     assert len(opened) < 30
