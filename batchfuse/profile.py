@@ -122,7 +122,9 @@ class Profile(SettingsFile):
 
     def numbers(self, gpus: int = 0) -> tuple[int, int]:
         """Processes on this machine, and tiles at once in each, where there are so many GPUs to share out."""
-        if self.cluster != "processes":
+        if is_remote(self.cluster):
+            return 1, 1  # theirs are known only there
+        if self.cluster == "threads":
             workers = 1
         elif self.workers != "auto":
             workers = self.workers

@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 
 from batchfuse.cli.options import JSON, ONLY, PROFILE, RECIPE, SET, VERBOSE, told
-from batchfuse.cli.planning import planned, print_plan, threads
+from batchfuse.cli.planning import planned, print_plan
 
 __all__ = ["plan"]
 
@@ -33,7 +33,7 @@ def plan(
     """Say what a run would do: scenes, unmatched files, grids, tiles, bytes, memory."""
     made, chosen = planned(recipe, profile, overrides, only)
     if as_json:
-        click.echo(json.dumps(made.to_dict(threads(chosen)), indent=2, ensure_ascii=False))
+        click.echo(json.dumps(made.to_dict(chosen.numbers()[1]), indent=2, ensure_ascii=False))
     else:
-        print_plan(made, threads(chosen), verbose)
+        print_plan(made, chosen, verbose)
     sys.exit(1 if made.failures else 0)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -12,8 +12,9 @@ from batchfuse.report.alike import alike, kind_of
 if TYPE_CHECKING:
     from batchfuse.imagery.discovery import Unmatched
     from batchfuse.plan import Job, Plan
+    from batchfuse.recipe import Profile
 
-__all__ = ["planned", "print_plan", "print_unmatched", "threads"]
+__all__ = ["planned", "print_plan", "print_unmatched"]
 
 FEW = 3  # files of a kind that are all listed
 MOST = 10  # lines about files that belong to no scene
@@ -21,7 +22,7 @@ MOST = 10  # lines about files that belong to no scene
 
 def planned(
     recipe: Path, profile: str | None, overrides: tuple[str, ...], only: str | None
-) -> tuple[Plan, Any]:
+) -> tuple[Plan, Profile]:
     """The plan of a recipe and the profile that it is to run on."""
     from batchfuse.plan import make_plan
     from batchfuse.recipe import Profile, Recipe
@@ -31,14 +32,7 @@ def planned(
     return make_plan(Recipe.load(recipe, overrides), only), chosen
 
 
-def threads(profile: Any) -> int:
-    """Tiles that the profile fuses at once."""
-    from batchfuse.machine import cores
-
-    return cores() if profile.threads == "auto" else int(profile.threads)
-
-
-def print_plan(plan: Plan, threads: int, verbose: bool) -> None:
+def print_plan(plan: Plan, profile: Profile, verbose: bool) -> None:
     """Scene by scene, then what many of them share, then the sum."""
     from batchfuse.report.progress import counted
 
@@ -65,7 +59,7 @@ def print_plan(plan: Plan, threads: int, verbose: bool) -> None:
         f"{counted(len(plan.jobs), 'scene')} to fuse into {plan.recipe.output_folder}, "
         f"{len(plan.failures)} that can't be, {counted(plan.tiles, 'tile')}, "
         f"{_bytes(sum(job.bytes_out for job in plan.jobs))} before compression, "
-        f"{_bytes(plan.memory(threads))} of memory with {counted(threads, 'tile')} at a time"
+        f"{_memory(plan, profile)}"
     )
 
 
@@ -121,6 +115,15 @@ def _aligned(rows: list[tuple[str, ...]]) -> list[str]:
         " ".join([row[0].ljust(widths[0]), *(c.rjust(w) for c, w in zip(row[1:], widths[1:], strict=True))])
         for row in rows
     ]
+
+
+def _memory(plan: Plan, profile: Profile) -> str:
+    """What a process needs, and of how many."""
+    from batchfuse.report.progress import counted
+
+    workers, threads = profile.numbers()
+    of = "memory" if workers == 1 else f"memory in each of {workers} processes,"
+    return f"{_bytes(plan.memory(threads))} of {of} with {counted(threads, 'tile')} at a time"
 
 
 def _bytes(size: float) -> str:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from batchfuse.cli.options import ONLY, PROFILE, RECIPE, SET, VERBOSE, told
-from batchfuse.cli.planning import planned, print_plan, print_unmatched, threads
+from batchfuse.cli.planning import planned, print_plan, print_unmatched
 
 if TYPE_CHECKING:
     from batchfuse.plan import Plan
@@ -54,7 +54,7 @@ def run(
     """
     plan, chosen = planned(recipe, profile, overrides, only)
     if dry_run:
-        print_plan(plan, threads(chosen), verbose)
+        print_plan(plan, chosen, verbose)
         sys.exit(1 if plan.failures else 0)
     from batchfuse.engine import run_plan
     from batchfuse.report.report import check_writable
