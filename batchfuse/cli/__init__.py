@@ -31,6 +31,7 @@ def main() -> None:
         error.show()
         sys.exit(2)
     except (click.Abort, KeyboardInterrupt):
+        click.echo("batchfuse: interrupted: the same command goes on where it ended", err=True)
         # at once: Python's own end would wait for the tiles that threads have in hand
         sys.stdout.flush()
         sys.stderr.flush()
