@@ -43,7 +43,7 @@ MAY_IMPORT = {
 # the top level, from what is called to what calls: each module may import those of earlier lines
 ORDER = (
     ("errors", "machine"),
-    ("recipe_file", "recipe_mistakes", "recipe_values", "profile", "recipe"),
+    ("recipe_file", "recipe_mistakes", "recipe_values", "profile", "recipe_grid", "recipe"),
     ("plan",),
     ("changes", "cluster", "encoding"),
     ("task",),

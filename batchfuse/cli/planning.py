@@ -39,7 +39,7 @@ def print_plan(plan: Plan, threads: int, verbose: bool) -> None:
     for job in plan.jobs:
         rows, columns = job.scene.grid.shape
         click.echo(
-            f"{job.scene.name}: {columns}x{rows} pixels like {job.reference.role}, "
+            f"{job.scene.name}: {columns}x{rows} pixels {job.place}, "
             f"{counted(len(job.tiling), 'tile')} of {job.tiling.size}, {_bytes(job.bytes_out)} -> {job.store}"
         )
         for source in job.scene.sources if verbose else ():

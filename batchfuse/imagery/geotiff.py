@@ -24,7 +24,7 @@ from batchfuse.geometry.grid import ControlPoints, Grid
 from batchfuse.geometry.window import Window
 from batchfuse.imagery.scene import Band, Source, SourceFile, can_hold
 
-__all__ = ["checked_crs", "open_source", "read_pixels"]
+__all__ = ["checked_crs", "open_source", "plane_crs", "read_pixels"]
 
 # A file without a georeference is a case that align.py names in one line of its own.
 warnings.filterwarnings("ignore", category=NotGeoreferencedWarning)
@@ -263,14 +263,24 @@ def _refuse_other_grid(first: _Header, other: _Header) -> None:
         )
 
 
-def checked_crs(text: str, role: str) -> None:
-    """Raises RecipeError where the recipe's ``crs`` of a role is no CRS."""
+def checked_crs(text: str, key: str) -> str:
+    """The WKT of a CRS of the recipe; RecipeError where ``text``, which stands at ``key``, is none."""
     try:
-        _crs(text)
+        return str(_crs(text).to_wkt())
     except (CRSError, ValueError) as error:
+        raise RecipeError(f"{key}: {text!r} is no known CRS: write it as EPSG:32632, or as WKT") from error
+
+
+def plane_crs(text: str, key: str) -> str:
+    """The WKT of a CRS of the recipe in which a grid can lie; RecipeError where ``text`` is none."""
+    wkt = checked_crs(text, key)
+    known = CRS.from_wkt(wkt)
+    if not (known.is_geographic or known.is_projected):
         raise RecipeError(
-            f"inputs.{role}.crs: {text!r} is no known CRS: write it as EPSG:32632, or as WKT"
-        ) from error
+            f"{key}: {text!r} is neither geographic nor projected, and has no plane for a grid: "
+            "write one such as EPSG:32632"
+        )
+    return wkt
 
 
 def _crs(text: str) -> Any:
