@@ -41,7 +41,8 @@ class Footprint:
 
     def outline(self) -> Points:
         """The places on the grid of the points along the source's edge, closed; NaN where there is none."""
-        return self.back(_along_outline(self.alignment.source.shape))
+        along = 1 if self.alignment.affine is not None else ALONG
+        return self.back(_along_outline(self.alignment.source.shape, along))
 
     def back(self, place: Points) -> Points:
         """From the source to the grid."""
@@ -74,8 +75,8 @@ def box_of_all(alignments: Sequence[Alignment], names: Sequence[str]) -> Window 
     """
     grid = alignments[0].reference
     footprints = [Footprint(a, name) for a, name in zip(alignments, names, strict=True)]
-    edge = _along_outline(grid.shape)
-    lines: list[tuple[Footprint | None, Points]] = [(None, edge)]
+    edge = _along_outline(grid.shape, ALONG)
+    lines: list[tuple[Footprint | None, Points]] = [(None, _along_outline(grid.shape, 1))]
     for footprint in footprints:
         if footprint.holds(edge).all():
             continue  # all of the grid lies in it
@@ -107,10 +108,10 @@ def box_of_any(alignments: Sequence[Alignment], names: Sequence[str]) -> Window:
     return box
 
 
-def _along_outline(shape: tuple[int, int]) -> Points:
+def _along_outline(shape: tuple[int, int], along: int) -> Points:
     """Rows and columns of points along the outer edge of a grid, closed, its corners among them."""
     rows, columns = shape
-    sides = np.linspace(0, 4, 4 * ALONG + 1)
+    sides = np.linspace(0, 4, 4 * along + 1)
     around = [0, 1, 2, 3, 4]
     return (
         np.interp(sides, around, [0, rows, rows, 0, 0]) - 0.5,
