@@ -16,6 +16,7 @@ from batchfuse.fusion.shipped import weights_checksum
 from batchfuse.geometry.tiling import Tiling
 from batchfuse.geometry.window import Window
 from batchfuse.imagery.align import Alignment
+from batchfuse.imagery.dates import far_apart
 from batchfuse.imagery.discovery import Discovery, FoundScene, Unmatched, discover
 from batchfuse.imagery.geotiff import checked_crs, open_source, plane_crs
 from batchfuse.imagery.reference import reference_of
@@ -260,7 +261,7 @@ def _job(
         record=_record(recipe, scene, strategy, weights, checksum),
         place=placed.words,
         differences=_differences(placed, sources, alignments),
-        warnings=(*placed.warnings, *(a.accuracy for a in alignments if a.accuracy)),
+        warnings=(*placed.warnings, *(a.accuracy for a in alignments if a.accuracy), *far_apart(sources)),
     )
 
 
