@@ -21,11 +21,21 @@ from batchfuse.fusion.extremes import Extremes
 from batchfuse.fusion.fuser import Fuser, load_fuser
 from batchfuse.geometry.window import Window
 from batchfuse.imagery.aligned import AlignedSource, filled
+from batchfuse.imagery.registration import Offset, coarseness, offset_between
 from batchfuse.imagery.scaling import Scaling
 from batchfuse.plan import Job
 from batchfuse.storage.store import Store
 
-__all__ = ["Compute", "Reduced", "Work", "fuse_tile", "reduced", "survey_tile", "thumbnail_tile"]
+__all__ = [
+    "Compute",
+    "Reduced",
+    "Work",
+    "compared_window",
+    "fuse_tile",
+    "reduced",
+    "survey_tile",
+    "thumbnail_tile",
+]
 
 STORES = 256  # open stores a process keeps: more than it drives scenes at a time
 FUSERS = 2  # networks it keeps
@@ -131,6 +141,17 @@ def thumbnail_tile(work: Work, index: tuple[int, ...], step: int) -> list[Reduce
         pieces.append(reduced(np.where(valid, values, np.nan), core, step))
     pieces.append(reduced(encoding(work).decoded(_store(work).read(core)), core, step))
     return pieces
+
+
+def compared_window(work: Work, index: int, window: Window) -> tuple[int, Offset | None]:
+    """How far a source, told by its index, seems to be off from the reference in a window."""
+    sources, pair = _aligned_sources(work), (work.job.scene.reference, index)
+    images = []
+    for i in pair:
+        values, valid = sources[i].read(window)
+        images.append((luminance(values) if len(values) == 3 else values[0], valid))
+    coarse = coarseness([sources[i].alignment for i in pair])
+    return index, offset_between(images[0], images[1], coarse)
 
 
 def encoding(work: Work) -> Encoding:
