@@ -66,10 +66,10 @@ class SourceSettings(Settings):
     bands: Bands | None = None
     """The bands to use, counted from 1; three mean colour. Default: all but alpha."""
     range: Interval | None = None
-    """The physical values that map to 0 and 1. Default: 0 and 255 for 8-bit files, else the scene's minimum
-    and 99.5th percentile."""
+    """The physical values `[low, high]` that map to 0 and 1. Default: 0 and 255 for 8-bit files, else the
+    scene's minimum and 99.5th percentile."""
     percentiles: PercentInterval | None = None
-    """In place of range: the percentiles of the scene's values that map to 0 and 1."""
+    """In place of range: the percentiles `[low, high]` of the scene's values that map to 0 and 1."""
     scale: Factor | None = None
     """Physical value = file value * scale + offset; overrides the file's own scale."""
     offset: Number | None = None

@@ -30,11 +30,11 @@ class TargetGrid(Settings):
     crs: Crs | None = None
     """The CRS of an explicit target grid, such as EPSG:32632. Default: the reference's."""
     resolution: PixelSize | None = None
-    """The pixel size of an explicit target grid in units of its CRS: one number, or [x, y]. Default: the
+    """The pixel size of an explicit target grid in units of its CRS: one number, or `[x, y]`. Default: the
     reference's."""
     bounds: Box | None = None
-    """Left, bottom, right, top of an explicit target grid in its CRS, x (east) before y (north), in place of
-    the extent."""
+    """`[left, bottom, right, top]` of an explicit target grid in its CRS, x (east) before y (north), in place
+    of the extent."""
 
     @field_validator("bounds")
     @classmethod
