@@ -7,6 +7,7 @@
   - SceneError: this scene can't be fused, the others can (exit code 1)
     - SourceError: a source file can't be read, or its pixels can't be used
     - GridError: the sources of a scene can't be brought onto one grid
+      - DisjointError: they show different places
     - StoreError: the store of this scene was made by something else, or is damaged
 
 Any other exception is a bug, and keeps its traceback.
@@ -17,6 +18,7 @@ from __future__ import annotations
 __all__ = [
     "BatchfuseError",
     "BusyError",
+    "DisjointError",
     "GridError",
     "RecipeError",
     "SceneError",
@@ -52,6 +54,10 @@ class SourceError(SceneError):
 
 class GridError(SceneError):
     """The sources of a scene can't be brought onto one grid."""
+
+
+class DisjointError(GridError):
+    """Two sources, or a source and the target grid, show different places."""
 
 
 class StoreError(SceneError):

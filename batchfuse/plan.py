@@ -15,11 +15,13 @@ from batchfuse.fusion.methods import Method, Strategy, method
 from batchfuse.fusion.shipped import weights_checksum
 from batchfuse.geometry.tiling import Tiling
 from batchfuse.geometry.window import Window
-from batchfuse.imagery.align import Alignment, align
+from batchfuse.imagery.align import Alignment
+from batchfuse.imagery.dates import far_apart
 from batchfuse.imagery.discovery import Discovery, FoundScene, Unmatched, discover
-from batchfuse.imagery.geotiff import checked_crs, open_source
-from batchfuse.imagery.reference import reference_grid, reference_of
+from batchfuse.imagery.geotiff import checked_crs, open_source, plane_crs
+from batchfuse.imagery.reference import reference_of
 from batchfuse.imagery.scene import MaskRule, Scene, Source
+from batchfuse.imagery.target import SceneGrid, Target, scene_grid
 from batchfuse.recipe import Export, MaskSettings, Recipe
 
 __all__ = ["Failure", "Job", "Plan", "Ranges", "make_plan"]
@@ -78,6 +80,8 @@ class Job:
     """reference or unit."""
     record: Mapping[str, Any]
     """What the store will say of how it was made (recipe, sources, weights)."""
+    place: str
+    """What grid the fused image has, for people."""
     differences: tuple[str, ...]
     """How the sources' grids differ from the reference grid, for people."""
     warnings: tuple[str, ...]
@@ -185,7 +189,8 @@ def make_plan(recipe: Recipe, only: str | None = None, found: Discovery | None =
     checksum = weights_checksum(weights) if weights else None
     for role, wanted in recipe.inputs.items():
         if wanted.crs is not None:
-            checked_crs(wanted.crs, role)
+            checked_crs(wanted.crs, f"inputs.{role}.crs")
+    target = _target(recipe)
     found = found or _found(recipe)
     scenes = [scene for scene in found.scenes if only is None or fnmatch.fnmatchcase(scene.name, only)]
     if only is not None and not scenes:
@@ -196,7 +201,7 @@ def make_plan(recipe: Recipe, only: str | None = None, found: Discovery | None =
     names = {scene.name for scene in scenes}
     for scene in found.scenes if recipe.scaling == "campaign" else scenes:
         try:
-            jobs.append(_job(recipe, scene, chosen.fuser, strategy, weights, checksum))
+            jobs.append(_job(recipe, scene, target, chosen.fuser, strategy, weights, checksum))
         except SceneError as error:
             if scene.name in names:
                 failures.append(Failure(scene.name, str(error)))
@@ -251,24 +256,33 @@ def _weights(recipe: Recipe, default: str) -> str:
     return str(beside) if beside.is_file() else recipe.fusion.weights
 
 
+def _target(recipe: Recipe) -> Target:
+    wanted = recipe.grid
+    crs = None if wanted.crs is None else plane_crs(wanted.crs, "grid.crs")
+    return Target(wanted.extent, crs, wanted.resolution, wanted.bounds)
+
+
 def _job(
-    recipe: Recipe, found: FoundScene, fuser: str, strategy: Strategy, weights: str, checksum: str | None
+    recipe: Recipe,
+    found: FoundScene,
+    target: Target,
+    fuser: str,
+    strategy: Strategy,
+    weights: str,
+    checksum: str | None,
 ) -> Job:
     sources = tuple(
         _source(recipe, role, files, found.masks.get(role)) for role, files in found.files.items()
     )
     index = reference_of(sources, recipe.reference)
-    grid, turned = reference_grid(sources[index])
+    placed = scene_grid(sources, index, target)
+    grid = placed.grid
     scene = Scene(found.name, sources, index, grid)
-    alignments = tuple(_aligned(grid, sources[index], source) for source in sources)
+    alignments = tuple(placed.aligned(source, sources[index]) for source in sources)
     _refuse_mixed_scales(recipe, sources[index])
     _refuse_many_bands(source for i, source in enumerate(sources) if i != index)
-    differences = _differences(sources, alignments)
-    if differences and recipe.grid.mismatch == "error":
-        raise SceneError(
-            f"{differences[0]}: `mismatch: error` refuses it; "
-            "bring it onto the grid first, or say `mismatch: align`"
-        )
+    if recipe.grid.mismatch == "error":
+        _refuse_mismatch(placed, sources, alignments)
     size = recipe.tiles.size
     return Job(
         scene=scene,
@@ -289,8 +303,9 @@ def _job(
         dtype=recipe.output.dtype,
         units=recipe.output.units,
         record=_record(recipe, scene, strategy, weights, checksum),
-        differences=differences,
-        warnings=tuple(filter(None, [turned, *(a.accuracy for a in alignments)])),
+        place=placed.words,
+        differences=_differences(placed, sources, alignments),
+        warnings=(*placed.warnings, *(a.accuracy for a in alignments if a.accuracy), *far_apart(sources)),
         exports=recipe.output.also,
     )
 
@@ -334,13 +349,21 @@ def _mask_rule(wanted: MaskSettings) -> MaskRule:
     return MaskRule(wanted.reject_bits or (), wanted.reject_values or (), wanted.accept_values or ())
 
 
-def _aligned(grid: Any, reference: Source, source: Source) -> Alignment:
-    return align(grid, source.place, names=(reference.name, source.name))
+def _refuse_mismatch(placed: SceneGrid, sources: Sequence[Source], alignments: Sequence[Alignment]) -> None:
+    for source, alignment in zip(sources, alignments, strict=True):
+        if placed.is_mismatch(alignment):
+            told = _differences(placed, [source], [alignment])
+            raise SceneError(
+                f"{told[0]}: `mismatch: error` refuses it; "
+                "bring it onto the grid first, or say `mismatch: align`"
+            )
 
 
-def _differences(sources: Iterable[Source], alignments: Iterable[Alignment]) -> tuple[str, ...]:
+def _differences(
+    placed: SceneGrid, sources: Iterable[Source], alignments: Iterable[Alignment]
+) -> tuple[str, ...]:
     pairs = zip(sources, alignments, strict=True)
-    return tuple(f"{source.role}: {line}" for source, a in pairs for line in a.differences())
+    return tuple(f"{source.role}: {line}" for source, a in pairs for line in placed.differences(source, a))
 
 
 def _ranges(recipe: Recipe, role: str) -> Ranges:
@@ -372,6 +395,7 @@ def _described(job: Job) -> dict[str, Any]:
         "scene": job.scene.name,
         "store": str(job.store),
         "reference": job.reference.role,
+        "grid": job.place,
         "shape": list(grid.shape),
         "transform": list(grid.affine)[:6],
         "crs": grid.crs,

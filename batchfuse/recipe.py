@@ -22,6 +22,7 @@ from pydantic.json_schema import SkipJsonSchema
 from batchfuse.errors import RecipeError
 from batchfuse.profile import Profile, profile_schema
 from batchfuse.recipe_file import Document, read_document, shown
+from batchfuse.recipe_grid import TargetGrid
 from batchfuse.recipe_mistakes import mistakes, nearest, unknown_key, wrong
 from batchfuse.recipe_values import (
     Bands,
@@ -109,10 +110,10 @@ class SourceSettings(Settings):
     bands: Bands | None = None
     """The bands to use, counted from 1; three mean colour. Default: all but alpha."""
     range: Interval | None = None
-    """The physical values that map to 0 and 1. Default: 0 and 255 for 8-bit files, else the scene's minimum
-    and 99.5th percentile."""
+    """The physical values `[low, high]` that map to 0 and 1. Default: 0 and 255 for 8-bit files, else the
+    scene's minimum and 99.5th percentile."""
     percentiles: PercentInterval | None = None
-    """In place of range: the percentiles of the scene's values that map to 0 and 1."""
+    """In place of range: the percentiles `[low, high]` of the scene's values that map to 0 and 1."""
     scale: Factor | None = None
     """Physical value = file value * scale + offset; overrides the file's own scale."""
     offset: Number | None = None
@@ -134,23 +135,6 @@ class SourceSettings(Settings):
         if percentiles is not None and info.data.get("range") is not None:
             raise wrong("given beside range: keep one of the two")
         return percentiles
-
-
-class TargetGrid(Settings):
-    """The grid that the sources of a scene are brought onto."""
-
-    resampling: Literal["nearest", "bilinear", "cubic", "average"] = "bilinear"
-    """How the other sources come onto the reference's grid."""
-    extent: Annotated[Literal["reference", "intersection", "union"], built("reference")] = "reference"
-    """Which part of the world the output covers."""
-    mismatch: Literal["align", "error"] = "align"
-    """align: resample what is not on the reference's grid; error: refuse it."""
-    crs: Annotated[Text | None, not_built(None, now="the reference's grid")] = None
-    """The CRS of an explicit target grid, in place of the reference's."""
-    resolution: Annotated[tuple[Number, ...] | None, not_built(None, now="the reference's grid")] = None
-    """The pixel size of an explicit target grid, in units of its CRS."""
-    bounds: Annotated[tuple[Number, ...] | None, not_built(None, now="the reference's grid")] = None
-    """Left, bottom, right, top of an explicit target grid."""
 
 
 class Fusion(Settings):

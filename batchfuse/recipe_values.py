@@ -29,6 +29,7 @@ from batchfuse.recipe_mistakes import mistakes, wrong
 __all__ = [
     "Bands",
     "Bits",
+    "Box",
     "Count",
     "Crs",
     "Factor",
@@ -38,6 +39,7 @@ __all__ = [
     "PathText",
     "Paths",
     "PercentInterval",
+    "PixelSize",
     "Settings",
     "SettingsFile",
     "Strategy",
@@ -133,6 +135,29 @@ def _percent_interval(value: Any) -> Any:
     return value
 
 
+def _pixel_size(value: Any) -> Any:
+    sizes = value if isinstance(value, list | tuple) else (value, value)
+    if len(sizes) != 2 or not all(_is_finite(n) and n > 0 for n in sizes):
+        raise wrong(f"found {shown(value)}; give one number above 0, or two: [x, y]")
+    return tuple(sizes)
+
+
+def _box(value: Any) -> Any:
+    numbers = value if isinstance(value, list | tuple) else ()
+    if len(numbers) != 4 or not all(map(_is_finite, numbers)):
+        raise wrong(f"found {shown(value)}; give four numbers, [left, bottom, right, top]")
+    left, bottom, right, top = numbers
+    if not (left < right and bottom < top):
+        raise wrong(
+            f"found {shown(value)}; give [left, bottom, right, top], left below right, bottom below top"
+        )
+    return tuple(numbers)
+
+
+def _is_finite(value: Any) -> bool:
+    return type(value) is not bool and isinstance(value, int | float) and -LARGEST <= value <= LARGEST
+
+
 def _different(paths: tuple[str, ...]) -> tuple[str, ...]:
     for index, text in enumerate(paths):
         if text in paths[:index]:
@@ -192,6 +217,12 @@ Interval = Annotated[tuple[float, float], BeforeValidator(_interval)]
 """Two finite numbers, the lower first."""
 PercentInterval = Annotated[tuple[float, float], BeforeValidator(_percent_interval)]
 """Two numbers from 0 to 100, the lower first."""
+PixelSize = Annotated[
+    tuple[float, float], BeforeValidator(_pixel_size, json_schema_input_type=float | tuple[float, float])
+]
+"""Width and height of a pixel, both above 0; one number means both."""
+Box = Annotated[tuple[float, float, float, float], BeforeValidator(_box)]
+"""Left, bottom, right, top, in x and y of a CRS."""
 Paths = Annotated[
     tuple[PathText, ...],
     BeforeValidator(_as_list, json_schema_input_type=str | list[str]),

@@ -16,6 +16,7 @@ from batchfuse.exports import export_again
 from batchfuse.fusion.extremes import Extremes
 from batchfuse.fusion.precision import resolved_precision
 from batchfuse.imagery.aligned import measured_scaling
+from batchfuse.imagery.registration import Offset, coarseness, compared_windows, misregistrations
 from batchfuse.imagery.scaling import Scaling
 from batchfuse.pace import Pace
 from batchfuse.picture import draw_quicklook
@@ -24,7 +25,15 @@ from batchfuse.report.mosaic import Mosaic
 from batchfuse.report.progress import Progress
 from batchfuse.report.report import Outcome, versions
 from batchfuse.storage.store import Layout, Store, is_store, remove_store
-from batchfuse.task import Compute, Work, encoding, fuse_tile, survey_tile, thumbnail_tile
+from batchfuse.task import (
+    Compute,
+    Work,
+    compared_window,
+    encoding,
+    fuse_tile,
+    survey_tile,
+    thumbnail_tile,
+)
 
 __all__ = ["SceneRun"]
 
@@ -57,6 +66,8 @@ class SceneRun:
         self.notes += encoding(work).doubts(job.reference, work.scalings[job.scene.reference])
         store = store or self._created(work)
         self._fuse(work, store)
+        if not kept:
+            self._compare(work)
         store.seal()
         self._quicklook(work)
         self._export()
@@ -172,6 +183,23 @@ class SceneRun:
                 self.told += 1
                 self.bytes += size
                 progress.tile(name, sizes[index])
+
+    def _compare(self, work: Work) -> None:
+        """Notes a source that seems to lie elsewhere than its header says; it changes no pixel."""
+        scene, alignments = self.job.scene, self.job.alignments
+        offsets: dict[int, list[Offset | None]] = {
+            i: [] for i in range(len(scene.sources)) if i != scene.reference
+        }
+        items = [
+            (work, i, window)
+            for i in offsets
+            for window in compared_windows(
+                scene.grid.shape, coarseness([alignments[i], alignments[scene.reference]])
+            )
+        ]
+        for i, offset in self._mapped("registration", compared_window, items):
+            offsets[i].append(offset)
+        self.notes += misregistrations(scene, offsets)
 
     def _quicklook(self, work: Work) -> None:
         """Pictures the scene, unless an earlier run did: a picture that fails spoils no fused image."""

@@ -21,6 +21,7 @@ from batchfuse.fusion.extremes import Extremes
 from batchfuse.fusion.fuser import Fuser, made_fuser
 from batchfuse.geometry.window import Window
 from batchfuse.imagery.aligned import AlignedSource, filled
+from batchfuse.imagery.registration import Offset, coarseness, offset_between
 from batchfuse.imagery.scaling import Scaling
 from batchfuse.place import device_in_place
 from batchfuse.plan import Job
@@ -30,6 +31,7 @@ __all__ = [
     "Compute",
     "Reduced",
     "Work",
+    "compared_window",
     "fuse_tile",
     "reduced",
     "survey_tile",
@@ -164,6 +166,17 @@ def thumbnail_tile(work: Work, index: tuple[int, ...], step: int) -> list[Reduce
     fused = encoding(work).decoded(_store(work).read(core))
     pieces.append(reduced(fused[[*work.job.reference.shown]], core, step))
     return pieces
+
+
+def compared_window(work: Work, index: int, window: Window) -> tuple[int, Offset | None]:
+    """How far a source, told by its index, seems to be off from the reference in a window."""
+    sources, pair = _aligned_sources(work), (work.job.scene.reference, index)
+    images = []
+    for i in pair:
+        values, valid = sources[i].read(window)
+        images.append((luminance(values) if len(values) == 3 else values[0], valid))
+    coarse = coarseness([sources[i].alignment for i in pair])
+    return index, offset_between(images[0], images[1], coarse)
 
 
 def encoding(work: Work) -> Encoding:

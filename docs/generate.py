@@ -130,7 +130,7 @@ def _kind(found: Schema, schema: Schema) -> str:
 def _plain_kind(found: Schema, schema: Schema) -> str:
     kind = found["type"]
     if kind == "array" and "prefixItems" in found:
-        return "two numbers, `[low, high]`"
+        return {2: "two numbers", 4: "four numbers"}[len(found["prefixItems"])]
     if kind == "array":
         return f"list of: {_kind(found['items'], schema)}"
     if kind == "object":

@@ -10,7 +10,7 @@ import uuid
 from collections.abc import Callable
 from dataclasses import replace
 from functools import cache, wraps
-from itertools import starmap
+from itertools import product, starmap
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -87,6 +87,21 @@ def scene(request: pytest.FixtureRequest, folder: Path) -> Scene:
     return made_scene(folder, request.param)
 
 
+GRIDS: dict[str, dict[str, Any]] = {
+    "the intersection": {"extent": "intersection"},
+    "the union": {"extent": "union"},
+    "another CRS": {"crs": "EPSG:3035"},
+    "bounds": {"resolution": [8, 9], "bounds": [500_103, 5_599_453, 500_783, 5_599_903]},
+}
+
+
+@pytest.fixture(scope="module", params=GRIDS)
+def other_grid(request: pytest.FixtureRequest, folder: Path) -> Scene:
+    """Makes the work of three warped sources on a grid that is not the reference's."""
+    roles = {role: folder / f"{role}.tif" for role in SCENES["three warped sources"]}
+    return scene_of(roles, reference="optical", grid=GRIDS[request.param])
+
+
 @pytest.fixture(scope="module")
 def three_sources(folder: Path) -> Scene:
     return made_scene(folder, "three warped sources")
@@ -121,8 +136,9 @@ def scene_of(files: dict[str, Path], **settings: Any) -> Scene:
         strategy: str = "l1", precision: str = "float32", resampling: str = "bilinear", **more: Any
     ) -> Work:
         sources: Any = {role: str(file) for role, file in files.items()}
-        more = {"fusion": {"strategy": strategy}, "grid": {"resampling": resampling}} | settings | more
-        recipe = Recipe(inputs=sources, **more)
+        grid = {**settings.get("grid", {}), "resampling": resampling}
+        fusion = {"strategy": strategy, **settings.get("fusion", {})}
+        recipe = Recipe(inputs=sources, **{**settings, "fusion": fusion, "grid": grid, **more})
         (job,) = make_plan(recipe).jobs
         scalings = tuple(scaling_of(source, job) for source in job.scene.sources)
         return Work(uuid.uuid4().hex, job, scalings, (), Compute("cpu", precision, 1))
@@ -317,6 +333,17 @@ def band_alone(files: dict[str, Path], number: int, strategy: str) -> Work:
     return Work(uuid.uuid4().hex, job, (), (), Compute("cpu", "float32", 1))
 
 
+@pytest.mark.parametrize("strategy", ["l1", "mean"])
+def test_tiles_on_any_grid_are_those_of_the_whole(other_grid: Scene, strategy: str) -> None:
+    work = other_grid(strategy)
+    pixels = read_whole(work)
+    assert pixels.colour is not None
+    assert pixels.valid.any((1, 2)).all()
+    wanted = recolored(pixels.colour, at_once(work))
+    wanted[:, ~pixels.shown("any")] = np.nan
+    assert difference(run_in_tiles(work, 45), wanted) <= SINGLE
+
+
 @pytest.mark.parametrize(
     ("name", "strategy"),
     [
@@ -389,11 +416,22 @@ def test_a_pixel_is_the_same_bits_through_any_window(
 
 
 @pytest.mark.parametrize("resampling", RESAMPLINGS)
+@settings(max_examples=20)
+@given(data=st.data())
+def test_a_pixel_of_any_grid_is_the_same_bits_through_any_window(
+    other_grid: Scene, resampling: str, data: st.DataObject
+) -> None:
+    work = other_grid(resampling=resampling)
+    window = data.draw(windows(work.job.scene.grid.shape))
+    assert_same_bits(read_scene(work, window), read_whole(work), window)
+
+
+@pytest.mark.parametrize("resampling", RESAMPLINGS)
 @pytest.mark.parametrize("name", ["another CRS", "panchromatic", "partial overlap", "NaN-rich thermal"])
 def test_real_scenes_are_the_same_bits_through_any_window(name: str, resampling: str, tmp_path: Path) -> None:
     files = warped_files(name, tmp_path)
-    for reference in files:
-        work = scene_of(files)(reference=reference, resampling=resampling)
+    for reference, extent in product(files, ("reference", "union")):
+        work = scene_of(files, grid={"extent": extent})(reference=reference, resampling=resampling)
         pixels = read_whole(work)
         shape = work.job.scene.grid.shape
         for tile in (*list(Tiling(shape, max(shape) // 2 + 5, HALO)), Tiling(shape, 1, 0)[(31, 17)]):

@@ -241,7 +241,7 @@ def test_a_crs_of_the_recipe_overrides_the_files(tmp_path: Path) -> None:
     assert "Pseudo-Mercator" in place.crs
     for wrong in ("EPSG:nonsense", "EPSG:99999", "north"):
         with pytest.raises(RecipeError, match="no known CRS"):
-            checked_crs(wrong, "thermal")
+            checked_crs(wrong, "inputs.thermal.crs")
 
 
 @pytest.mark.parametrize("nodata", [float("inf"), float("-inf"), float("nan")])

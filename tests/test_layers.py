@@ -44,7 +44,7 @@ MAY_IMPORT = {
 # the top level, from what is called to what calls: each module may import those of earlier lines
 ORDER = (
     ("errors", "machine", "pace"),
-    ("recipe_file", "recipe_mistakes", "recipe_values", "profile", "recipe"),
+    ("recipe_file", "recipe_mistakes", "recipe_values", "profile", "recipe_grid", "recipe"),
     ("plan",),
     ("place",),
     ("changes", "cluster", "encoding", "exports", "status", "workers"),

@@ -214,6 +214,25 @@ def test_every_key_of_the_schema_is_described() -> None:
         ),
         ("inputs: {a: x, b: {path: y, crs: 32632}}", "found 32632; write it as text, such as EPSG:32632"),
         ("grid: {}\n", "recipe.yaml: inputs: is missing"),
+        ("inputs: {a: x, b: y}\ngrid: {crs: 3035}", "found 3035; write it as text, such as EPSG:3035"),
+        ("inputs: {a: x, b: y}\ngrid: {resolution: 0}", "found 0; give one number above 0, or two: [x, y]"),
+        ("inputs: {a: x, b: y}\ngrid: {resolution: [10, -10]}", "found [10, -10]; give one number above 0"),
+        ("inputs: {a: x, b: y}\ngrid: {resolution: true}", "found true; give one number above 0"),
+        ("inputs: {a: x, b: y}\ngrid: {bounds: [0, 0, 1]}", "give four numbers, [left, bottom, right, top]"),
+        ("inputs: {a: x, b: y}\ngrid: {bounds: [1, 0, 0, 1]}", "found [1, 0, 0, 1]; give [left, bottom,"),
+        (
+            "inputs: {a: x, b: y}\ngrid: {extent: union, bounds: [0, 0, 1, 1]}",
+            "grid.bounds: given beside `extent: union`: keep one of the two",
+        ),
+        (
+            "inputs: {a: x, b: y}\ngrid: {resolution: 10, bounds: [0, 0, 105, 98]}",
+            "is 10.5 x 9.8 pixels of 10 x 10: give a whole number of them, such as [0.0, 8.0, 100.0, 98.0] "
+            "or [0.0, -2.0, 110.0, 98.0]",
+        ),
+        (
+            "inputs: {a: x, b: y}\ngrid: {resolution: 1.0e-300, bounds: [0, 0, 105, 98]}",
+            "1.05e+302 x 9.8e+301 pixels are too many (at most 1,000,000 along an edge",
+        ),
     ],
 )
 def test_a_wrong_value_is_one_line_with_its_place_and_the_remedy(
@@ -227,11 +246,6 @@ def test_a_wrong_value_is_one_line_with_its_place_and_the_remedy(
 @pytest.mark.parametrize(
     ("key", "value", "now"),
     [
-        ("grid.extent", "union", "reference"),
-        ("grid.extent", "intersection", "reference"),
-        ("grid.crs", "EPSG:4326", "the reference's grid"),
-        ("grid.resolution", "10", "the reference's grid"),
-        ("grid.bounds", "[0, 0, 1, 1]", "the reference's grid"),
         ("fusion.strategy", "detail", "l1, mean, average"),
         ("fusion.strategy", "{detail: {base: 0.5}}", "l1, mean, average"),
         ("fusion.plane", "coronal", "axial"),

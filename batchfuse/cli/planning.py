@@ -102,7 +102,7 @@ def _cells(job: Job) -> tuple[str, ...]:
     rows, columns = job.scene.grid.shape
     return (
         f"{job.scene.name}:",
-        f"{columns}x{rows} pixels like {job.reference.role},",
+        f"{columns}x{rows} pixels {job.place},",
         f"{counted(len(job.tiling), 'tile')} of {job.tiling.size},",
         _bytes(job.bytes_out),
     )

@@ -7,7 +7,11 @@ from dataclasses import dataclass
 
 from affine import Affine
 
-__all__ = ["ControlPoints", "Grid"]
+from batchfuse.geometry.window import Window
+
+__all__ = ["ControlPoints", "Grid", "oversize"]
+
+LONGEST, LARGEST = 10**6, 4 * 10**10  # pixels along an edge, and in all: more is a slip of the pen
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +50,12 @@ class Grid:
         xs, ys = zip(*corners, strict=True)
         return min(xs), min(ys), max(xs), max(ys)
 
+    def cropped(self, window: Window) -> Grid:
+        """The grid of the pixels of a window of this one's lattice, which may reach beyond this grid."""
+        top, left = window.start
+        rows, columns = window.shape
+        return Grid((rows, columns), self.affine @ Affine.translation(left, top), self.crs)
+
     def north_up(self) -> Grid:
         """The axis-aligned grid, rows running south, of the same resolution around this one."""
         left, bottom, right, top = self.bounds
@@ -66,3 +76,13 @@ class ControlPoints:
     """(row, column, x, y, z) of each point, pixel corners counted as in ``Grid.affine``."""
     crs: str | None
     """Coordinate reference system of the points as WKT."""
+
+
+def oversize(columns: float, rows: float) -> str | None:
+    """What is wrong with a grid of so many pixels, where nobody can mean it."""
+    if max(columns, rows) <= LONGEST and columns * rows <= LARGEST:
+        return None
+    return (
+        f"{columns:.6g} x {rows:.6g} pixels are too many (at most {LONGEST:,} along an edge and "
+        f"{LARGEST:.0e} in all)"
+    )

@@ -10,7 +10,7 @@ from functools import lru_cache
 import numpy as np
 from affine import Affine
 
-from batchfuse.errors import GridError
+from batchfuse.errors import DisjointError, GridError
 from batchfuse.geometry.grid import ControlPoints, Grid
 from batchfuse.geometry.window import Window
 from batchfuse.imagery.crs import crs_name, operation_between, same_plane
@@ -51,6 +51,8 @@ class Alignment:
     """The PROJ pipeline from the reference's CRS to the source's, None in one plane."""
     affine: Affine | None
     """From reference (column, row) of corners to the source's, where one affine does it."""
+    shift: tuple[int, int] | None
+    """(rows, columns) to add, where the pixels of both lie on one lattice: read without resampling."""
 
     def coordinates(self, window: Window) -> tuple[FloatArray, FloatArray]:
         """Source (rows, columns), each (y, x), of the pixel centres of a window of the reference.
@@ -120,7 +122,7 @@ def align(
 @lru_cache(maxsize=4096)
 def _aligned(reference: Grid, source: Grid | ControlPoints, names: tuple[str, str]) -> Alignment:
     if _pixel_on_pixel(reference, source, names):
-        return Alignment(reference, source, True, (1.0, 1.0), None, 1.0, None, Affine.identity())
+        return Alignment(reference, source, True, (1.0, 1.0), None, 1.0, None, Affine.identity(), (0, 0))
     pipeline, doubt = _operation(reference, source, names)
     mapping = Mapping(reference, source, pipeline)
     affine = mapping.straight() or _straightened(mapping)
@@ -128,12 +130,15 @@ def _aligned(reference: Grid, source: Grid | ControlPoints, names: tuple[str, st
         mapping = Mapping(reference, source, None)
     found = Overlap.of(mapping, affine)
     if found is None:
-        raise GridError(_disjoint(reference, source, names))
-    identical = affine is not None and reference.shape == source.shape and _is_identity(affine, reference)
+        raise DisjointError(_disjoint(reference, source, names))
+    shift = None if affine is None else _whole_shift(affine, reference)
+    identical = reference.shape == source.shape and shift == (0, 0)
     # an operation that moves nothing leaves nothing to doubt
-    accuracy = None if identical else doubt
+    accuracy = None if shift is not None else doubt
     kept = None if affine is not None else pipeline
-    return Alignment(reference, source, identical, found.footprint, accuracy, found.coverage, kept, affine)
+    return Alignment(
+        reference, source, identical, found.footprint, accuracy, found.coverage, kept, affine, shift
+    )
 
 
 @lru_cache(maxsize=256)
@@ -208,10 +213,13 @@ def _straightened(mapping: Mapping) -> Affine | None:
     return plain
 
 
-def _is_identity(affine: Affine, grid: Grid) -> bool:
+def _whole_shift(affine: Affine, grid: Grid) -> tuple[int, int] | None:
+    """By how many (rows, columns) an affine moves the pixels of a grid, None where it does anything else."""
     height, width = grid.shape
+    down, across = round(affine.f), round(affine.c)
     corners = [(c, r) for c in (0, width) for r in (0, height)]
-    return all(math.dist(affine @ corner, corner) < IDENTICAL for corner in corners)
+    whole = all(math.dist(affine @ (c, r), (c + across, r + down)) < IDENTICAL for c, r in corners)
+    return (down, across) if whole else None
 
 
 def _disjoint(reference: Grid, source: Grid | ControlPoints, names: tuple[str, str]) -> str:

@@ -9,25 +9,27 @@ import numpy as np
 from batchfuse.geometry.grid import ControlPoints, Grid
 from batchfuse.imagery.crs import crs_name, period_of, same_plane, unit_of
 
-__all__ = ["grid_differences"]
+__all__ = ["grid_differences", "size_in_words"]
 
 NOISE = 1e-6  # pixels: shifts below it are none
 
 
-def grid_differences(reference: Grid, source: Grid | ControlPoints, coverage: float) -> list[str]:
-    """One sentence for each way in which they differ; ``coverage`` is the share of the reference covered."""
+def grid_differences(
+    reference: Grid, source: Grid | ControlPoints, coverage: float, area: str = "the reference"
+) -> list[str]:
+    """One sentence for each way in which they differ; ``coverage`` is the share of ``area`` covered."""
     told = []
     if not same_plane(reference.crs, source.crs):
         told.append(f"CRS {crs_name(source.crs)} instead of {crs_name(reference.crs)}")
     if isinstance(source, ControlPoints):
         told.append(f"placed by {len(source.points)} ground control points")
     else:
-        told += _pixel_differences(reference, source) + _direction_differences(source)
+        told += _pixel_differences(reference, source) + _direction_differences(reference, source)
         if source.is_axis_aligned and same_plane(reference.crs, source.crs):
             told += _shift(reference, source)
     if coverage < 1 - 1e-9:
         percent = math.floor(100 * coverage + 1e-6)  # cut, not rounded: 99.9 % is not all of it
-        told.append(f"covers {percent or 'less than 1'} % of the reference")
+        told.append(f"covers {percent or 'less than 1'} % of {area}")
     return told
 
 
@@ -36,23 +38,26 @@ def _pixel_differences(reference: Grid, source: Grid) -> list[str]:
     sizes = reference.spacing_yx, source.spacing_yx
     if units[0] == units[1] and np.allclose(*sizes, rtol=1e-9, atol=0):
         return []
-    return [f"{_size(sizes[1], units[1])} pixels instead of {_size(sizes[0], units[0])}"]
+    return [f"{size_in_words(sizes[1], units[1])} pixels instead of {size_in_words(sizes[0], units[0])}"]
 
 
-def _size(spacing: tuple[float, float], unit: str) -> str:
+def size_in_words(spacing: tuple[float, float], unit: str) -> str:
+    """A pixel's size, given along rows and along columns, with its unit."""
     dy, dx = spacing
     number = f"{dx:.6g}" if math.isclose(dx, dy, rel_tol=1e-6) else f"{dx:.6g} x {dy:.6g}"
     return f"{number}{'' if unit == '°' else ' '}{unit}"
 
 
-def _direction_differences(source: Grid) -> list[str]:
+def _direction_differences(reference: Grid, source: Grid) -> list[str]:
     if not source.is_axis_aligned:
         angle = math.degrees(math.atan2(source.affine.d, source.affine.a))
         return [f"rotated or sheared (its rows run {angle:.4g}° from the x axis)"]
-    south_up, mirrored = source.affine.e > 0, source.affine.a < 0
-    return ["its first row is the southern one"] * south_up + [
-        "its first column is the eastern one"
-    ] * mirrored
+    told = []
+    if source.affine.e * reference.affine.e < 0:
+        told.append(f"its first row is the {'southern' if source.affine.e > 0 else 'northern'} one")
+    if source.affine.a * reference.affine.a < 0:
+        told.append(f"its first column is the {'eastern' if source.affine.a < 0 else 'western'} one")
+    return told
 
 
 def _shift(reference: Grid, source: Grid) -> list[str]:

@@ -12,7 +12,7 @@ from batchfuse.imagery.header import Header, crs_of
 from batchfuse.imagery.masks import open_mask
 from batchfuse.imagery.scene import Band, MaskRule, Source
 
-__all__ = ["checked_crs", "open_source", "visible_bands"]
+__all__ = ["checked_crs", "open_source", "plane_crs", "visible_bands"]
 
 
 def open_source(
@@ -136,11 +136,20 @@ def _refuse_other_grid(first: Header, other: Header) -> None:
         )
 
 
-def checked_crs(text: str, role: str) -> None:
-    """Raises RecipeError where the recipe's ``crs`` of a role is no CRS."""
+def checked_crs(text: str, key: str) -> str:
+    """The WKT of a CRS of the recipe; RecipeError where ``text``, which stands at ``key``, is none."""
     try:
-        crs_of(text)
+        return str(crs_of(text).to_wkt())
     except (CRSError, ValueError) as error:
+        raise RecipeError(f"{key}: {text!r} is no known CRS: write it as EPSG:32632, or as WKT") from error
+
+
+def plane_crs(text: str, key: str) -> str:
+    """The WKT of a CRS of the recipe in which a grid can lie; RecipeError where ``text`` is none."""
+    known = crs_of(checked_crs(text, key))
+    if not (known.is_geographic or known.is_projected):
         raise RecipeError(
-            f"inputs.{role}.crs: {text!r} is no known CRS: write it as EPSG:32632, or as WKT"
-        ) from error
+            f"{key}: {text!r} is neither geographic nor projected, and has no plane for a grid: "
+            "write one such as EPSG:32632"
+        )
+    return str(known.to_wkt())

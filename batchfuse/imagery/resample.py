@@ -43,6 +43,8 @@ def resampled(
     if alignment.identical:
         values, valid = read(window)
         return np.where(valid, values, np.float32(0)), np.array(valid)
+    if alignment.shift is not None:
+        return _shifted(alignment, window, read, channels)
     kernel = _Kernel(alignment, method)
     parts = [
         (part, kernel.gathered(rows, columns, under, *read(under)))
@@ -52,13 +54,37 @@ def resampled(
         return parts[0][1]
     if parts:
         channels = len(parts[0][1][0])
-    elif channels is None:
-        channels = len(read(Window((0, 0), (1, 1)))[0])
-    out, out_valid = np.zeros((channels, *window.shape), np.float32), np.zeros(window.shape, np.bool_)
+    out, out_valid = _nothing(window, read, channels)
     for part, (values, valid) in parts:
         at = part.relative_to(window).slices
         out[:, *at], out_valid[at] = values, valid
     return out, out_valid
+
+
+def _shifted(alignment: Alignment, window: Window, read: Read, channels: int | None) -> tuple[Pixels, Mask]:
+    """A window of a source on the same lattice of pixels: what every kernel gives at whole pixels."""
+    assert alignment.shift is not None
+    start = tuple(n + by for n, by in zip(window.start, alignment.shift, strict=True))
+    stop = tuple(n + by for n, by in zip(window.stop, alignment.shift, strict=True))
+    asked = Window(start, stop)
+    under = asked.intersection(Window.whole(alignment.source.shape))
+    if under is None:
+        return _nothing(window, read, channels)
+    values, valid = read(under)
+    values = np.where(valid, values, np.float32(0))
+    if under == asked:
+        return values, np.array(valid)
+    out, out_valid = _nothing(window, read, len(values))
+    at = under.relative_to(asked).slices
+    out[:, *at], out_valid[at] = values, valid
+    return out, out_valid
+
+
+def _nothing(window: Window, read: Read, channels: int | None) -> tuple[Pixels, Mask]:
+    """A window where no pixel is valid."""
+    if channels is None:
+        channels = len(read(Window((0, 0), (1, 1)))[0])
+    return np.zeros((channels, *window.shape), np.float32), np.zeros(window.shape, np.bool_)
 
 
 def _parts(kernel: _Kernel, window: Window) -> Iterator[tuple[Window, FloatArray, FloatArray, Window]]:
