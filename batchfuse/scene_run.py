@@ -19,8 +19,9 @@ from batchfuse.plan import Job
 from batchfuse.report.progress import Progress
 from batchfuse.report.quicklook import Mosaic, write_quicklook
 from batchfuse.report.report import Outcome, versions
+from batchfuse.storage.pyramid import begun_level, levels_of, remove_levels
 from batchfuse.storage.store import Layout, Store, is_store, remove_store
-from batchfuse.task import Compute, Work, encoding, fuse_tile, survey_tile, thumbnail_tile
+from batchfuse.task import Compute, Work, encoding, fuse_tile, level_tile, survey_tile, thumbnail_tile
 
 __all__ = ["SceneRun"]
 
@@ -51,6 +52,7 @@ class SceneRun:
         self.notes += encoding(work).doubts(job.reference, work.scalings[job.scene.reference])
         store = store or self._created(work)
         self._fuse(work, store)
+        self._reduce(work, store)
         store.seal()
         self._quicklook(work)
         return self.outcome("kept" if kept else "complete")
@@ -130,6 +132,7 @@ class SceneRun:
         record = {**self._record(), "sources": sources, "survey": _survey(work)}
         if self.overwrite:
             remove_store(job.store)
+        remove_levels(job.store)  # of an image that is no more
         reference = job.reference
         made = encoding(work)
         names = [band.name for band in reference.bands]
@@ -139,6 +142,8 @@ class SceneRun:
             dtype=job.dtype,
             fill=made.fill,
             tile_size=job.tiling.size,
+            zarr_format=job.zarr_format,
+            inner=job.shard,
             scale=made.scale,
             offset=made.offset,
             units=reference.units if job.units == "reference" else None,
@@ -157,6 +162,16 @@ class SceneRun:
             self.told += 1
             self.bytes += written
             progress.tile(name, sizes[index])
+
+    def _reduce(self, work: Work, store: Store) -> None:
+        """Makes the levels of the pyramid that are not there, each from the one below it."""
+        below = store.path
+        for number, level in enumerate(levels_of(store) if self.job.pyramid else (), start=1):
+            reduced = begun_level(store, level)
+            items = [(work, below, level.path, tile.index) for tile in reduced.unwritten(reduced.tiling)]
+            self.bytes += sum(self._mapped(f"level {number}", level_tile, items))
+            reduced.seal()
+            below = level.path
 
     def _quicklook(self, work: Work) -> None:
         """Pictures the scene, unless an earlier run did: a picture that fails spoils no fused image."""
