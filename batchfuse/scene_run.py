@@ -23,7 +23,7 @@ from batchfuse.storage.pyramid import begun_level, levels_of, remove_levels
 from batchfuse.storage.store import Layout, Store, is_store, remove_store
 from batchfuse.task import Compute, Work, encoding, fuse_tile, level_tile, survey_tile, thumbnail_tile
 
-__all__ = ["SceneRun"]
+__all__ = ["SceneRun", "stored_survey"]
 
 T = TypeVar("T")
 
@@ -99,7 +99,7 @@ class SceneRun:
         """All that must be known of the whole scene: from the store, else counted and surveyed now."""
         job = self.job
         if store is not None:
-            self.scalings, found_before = _stored_survey(store)
+            self.scalings, found_before = stored_survey(store)
             return Work(uuid.uuid4().hex, job, self.scalings, found_before, self.compute)
         self.scalings = self._statistics()
         work = Work(uuid.uuid4().hex, job, self.scalings, None, self.compute)
@@ -208,7 +208,7 @@ def _survey(work: Work) -> dict[str, Any] | None:
     return work.extremes.to_json() if work.extremes is not None else None
 
 
-def _stored_survey(store: Store) -> tuple[tuple[Scaling, ...], Extremes | None]:
+def stored_survey(store: Store) -> tuple[tuple[Scaling, ...], Extremes | None]:
     """What an earlier run found of the whole scene."""
     try:
         scalings = tuple(Scaling.from_dict(source["scaling"]) for source in store.record["sources"])

@@ -48,6 +48,7 @@ ORDER = (
     ("changes", "cluster", "encoding"),
     ("task",),
     ("scene_run",),
+    ("exactness",),
     ("engine",),
     ("terminal",),
     ("__main__", "__init__"),

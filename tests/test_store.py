@@ -382,7 +382,7 @@ def test_what_is_no_readable_store_is_refused_in_one_line(tmp_path: Path) -> Non
         "e": "metadata can't be read",
         "f": "metadata can't be read",
         "g": "metadata can't be read",
-        "three": "Zarr format 3",
+        "three": "not a store of batchfuse: zarr.json has no",
         "empty": "not a store of batchfuse",
         "file": "is not a folder",
         "nowhere": "is not there",

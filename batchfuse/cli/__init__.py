@@ -8,7 +8,7 @@ import sys
 
 import click
 
-from batchfuse.cli import info, methods, plan, run, schema, train
+from batchfuse.cli import info, methods, plan, run, schema, train, verify
 
 __all__ = ["commands", "main"]
 
@@ -38,5 +38,5 @@ def main() -> None:
         sys.exit(1)
 
 
-for _module in (info, methods, plan, run, schema, train):
+for _module in (info, methods, plan, run, schema, train, verify):
     commands.add_command(getattr(_module, _module.__name__.rpartition(".")[2]))

@@ -164,6 +164,10 @@ def with_levels(
             {"asset": f"{name}/{array}", "derived_from": before, "transform": _transform(2.0), **_place(own)}
         )
     others = [found for found in attributes["zarr_conventions"] if found["uuid"] != _MULTISCALES["uuid"]]
+    if not levels:
+        return {key: value for key, value in attributes.items() if key != "multiscales"} | {
+            "zarr_conventions": others
+        }
     return {
         **attributes,
         "zarr_conventions": [_MULTISCALES, *others],

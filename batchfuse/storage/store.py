@@ -6,6 +6,7 @@ name, and renamed. Nothing in a store depends on when, where or in which order i
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 import uuid
@@ -127,7 +128,7 @@ class Store:
         """Whether the tile's chunk is there."""
         try:
             # a power cut can leave an empty file under the final name
-            return self._chunk_path(index).stat().st_size > 0
+            return self.chunk_path(index).stat().st_size > 0
         except OSError:
             return False
 
@@ -155,9 +156,9 @@ class Store:
         with refusals(f"{self.path}: tile {tile.index} can't be written"):
             if self.layout.inner is not None:
                 # zarr would read a shard first that the tile doesn't fill
-                self._chunk_path(tile.index).unlink(missing_ok=True)
+                self.chunk_path(tile.index).unlink(missing_ok=True)
             self._fused[(slice(None), *tile.core.slices)] = pixels
-            return self._chunk_path(tile.index).stat().st_size
+            return self.chunk_path(tile.index).stat().st_size
 
     def read(self, window: Window) -> NDArray[Any]:
         """Pixels (bands, y, x) of a window, from the chunks it touches only.
@@ -194,16 +195,34 @@ class Store:
         if missing:
             raise StoreError(f"{self.path}: {missing} of {len(self.tiling)} tiles are missing: run it again")
         levels = self._levels()
-        attributes = self._format.attributes(self.path)
-        if self.complete and len(levels) == len(attributes.get("multiscales", {}).get("layout", ())[1:]):
+        if self.complete and list(levels) == self._sealed_levels():
             return
-        attributes[RECORD]["complete"] = True
         with refusals(f"{self.path} can't be sealed"):
             sync_tree(self.path)
-            sealed = with_levels(attributes, levels) if levels else attributes
-            for path, content in self._format.sealing(self.path, sealed, list(levels)):
+            for path, content in self._sealing(levels):
                 replace_file(path, content)
         self.complete = True
+
+    def disagreeing(self) -> list[Path]:
+        """The files that a seal would write otherwise; of a sealed store there are none.
+
+        Raises OSError or ValueError where its metadata can't be read.
+        """
+        return [
+            path
+            for path, content in self._sealing(self._levels())
+            if json.loads(path.read_bytes()) != json.loads(content)
+        ]
+
+    def _sealing(self, levels: Mapping[str, Any]) -> Iterator[tuple[Path, bytes]]:
+        attributes = with_levels(self._format.attributes(self.path), levels)
+        attributes[RECORD]["complete"] = True
+        return self._format.sealing(self.path, attributes, list(levels))
+
+    def _sealed_levels(self) -> list[str]:
+        """Names of the levels that the metadata tells of."""
+        layout = self._format.attributes(self.path).get("multiscales", {}).get("layout", ())
+        return [level["asset"].partition("/")[0] for level in layout[1:]]
 
     def _levels(self) -> dict[str, Any]:
         """Attributes of each complete reduced level that lies inside, by its folder's name, finest first."""
@@ -215,7 +234,8 @@ class Store:
             found[path.name] = self._format.attributes(path)
         return found
 
-    def _chunk_path(self, index: tuple[int, ...]) -> Path:
+    def chunk_path(self, index: tuple[int, ...]) -> Path:
+        """The file of the tile's chunk or shard, whether it is there or not."""
         return self._format.chunk(self.path, "fused", (0, *index))
 
     def _written(self) -> set[tuple[int, ...]]:
@@ -245,7 +265,7 @@ class Store:
         try:
             return np.asarray(self._fused[(slice(None), *part.slices)])
         except Exception as error:  # each codec has its own error for damaged bytes
-            path = self._chunk_path(tile.index)
+            path = self.chunk_path(tile.index)
             raise StoreError(
                 f"{self.path}: tile {tile.index} is damaged ({said(error)}): delete {path} and run it again"
             ) from None
