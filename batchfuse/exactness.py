@@ -108,7 +108,7 @@ def compared(
     both = valid & ~np.isnan(decoded)
     apart = both & (made.encoded(fused, valid) != stored)
     difference = np.where(apart, np.abs(fused - np.where(both, decoded, 0)), 0)
-    step = np.spacing(np.abs(stored)) if stored.dtype.kind == "f" else np.ones(stored.shape)
+    step = _steps(np.where(apart, stored, stored.dtype.type(1)))
     gain = np.abs(np.array(made.gain))[:, None, None]
     half = np.divide(step / 2, gain, out=np.zeros(stored.shape), where=(gain > 0) & apart)
     most = np.unravel_index(np.argmax(difference), difference.shape)
@@ -120,6 +120,14 @@ def compared(
         excess=float(np.maximum(difference - half, 0).max()),
         masks=int((valid != ~np.isnan(decoded)).any(0).sum()),
     )
+
+
+def _steps(stored: NDArray[Any]) -> NDArray[Any]:
+    """How far the next value of the type is."""
+    if stored.dtype.kind != "f":
+        return np.ones(stored.shape)
+    with np.errstate(over="ignore"):  # of the largest value of all there is no next
+        return np.asarray(np.spacing(np.abs(stored)))
 
 
 def places(tiling: Tiling) -> list[Window]:
