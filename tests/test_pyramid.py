@@ -23,6 +23,7 @@ import batchfuse
 from batchfuse.errors import StoreError
 from batchfuse.geometry.grid import Grid
 from batchfuse.storage import pyramid
+from batchfuse.storage.contents import described, lines
 from batchfuse.storage.pyramid import begun_level, halved, levels_of, remove_levels, write_level
 from batchfuse.storage.store import Layout, Store, is_store
 
@@ -300,3 +301,15 @@ def test_an_image_of_256_pixels_has_no_levels(tmp_path: Path) -> None:
         tmp_path / "b.zarr", Layout(Grid((1, 257), NORTH_UP), ("fused",), "uint8", 0, 64), {}
     )
     assert [level.grid.shape for level in levels_of(store)] == [(1, 129)]
+
+
+def test_info_tells_of_format_shards_and_levels(tmp_path: Path) -> None:
+    make_pair(tmp_path)
+    fused(tmp_path, output={"zarr_format": 3, "shard": 32, "pyramid": True})
+    told = described(tmp_path / "fused/a.zarr")
+    assert (told["zarr_format"], told["shard"]) == (3, 32)
+    assert told["levels"] == [str(tmp_path / "fused/a.zarr/ovr_2x")]
+    assert "  Zarr format 3, chunks of 32 in shards, 1 reduced level" in lines(told)
+    level = described(tmp_path / "fused/a.zarr/ovr_2x")
+    assert level["shape"] == [165, 136]
+    assert "  reduced: a pixel is 2 pixels of the fused image wide" in lines(level)
