@@ -147,7 +147,7 @@ def of_outputs(folder: Path) -> None:
     of_grids(folder)
     optical = folder / "scenes" / "valley_optical.tif"
     with rasterio.open(optical) as dataset:
-        corner, transform, crs = dataset.read()[:, :160, :160], dataset.transform, dataset.crs
+        corner, transform, crs = dataset.read()[:, :264, :264], dataset.transform, dataset.crs
     write_raster(optical, corner, transform=transform, crs=crs, nodata=0)
     assert batchfuse.run(batchfuse.Recipe.load(folder / "recipe.yaml")).exit_code == 0
 

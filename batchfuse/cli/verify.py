@@ -153,11 +153,13 @@ def _lines(verdict: Verdict) -> Iterator[str]:
 
 def _told(exact: Exactness) -> str:
     from batchfuse.exactness import LIMIT
+    from batchfuse.report.progress import counted
 
     rounding = f" and {exact.rounding:.1e} of rounding" if exact.rounding > LIMIT / 10 else ""
     masks = f"; {exact.masks} pixels are valid in one of the two only" if exact.masks else ""
+    largest = f"{exact.largest:.1e}" if exact.largest else "0"
     return (
-        f"largest difference from {exact.windows} windows fused untiled {exact.largest:.1e} of the range, "
+        f"largest difference from {counted(exact.windows, 'window')} fused untiled {largest} of the range, "
         f"allowed {LIMIT:.0e}{rounding}{masks}"
     )
 
