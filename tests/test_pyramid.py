@@ -273,6 +273,19 @@ def test_levels_that_were_put_beside_another_store_are_replaced(tmp_path: Path) 
     assert begun_level(stores[1], level).unwritten(made.tiling) == list(made.tiling)
 
 
+@each
+def test_a_level_that_cannot_be_opened_is_made_again(tmp_path: Path, form: str) -> None:
+    make_pair(tmp_path)
+    output = {"pyramid": True, **FORMS[form]}
+    fused(tmp_path, output=output)
+    level = level_path(tmp_path / "fused", form, 1)
+    before = contents(level)
+    for path in (level / "fused").glob("*z*r*"):
+        path.write_bytes(b"{")
+    assert fused(tmp_path, output=output).exit_code == 0
+    assert contents(level) == before
+
+
 def test_what_is_in_the_way_of_levels_is_named_and_left_alone(tmp_path: Path) -> None:
     make_pair(tmp_path)
     (tmp_path / "fused/a.levels.zarr").mkdir(parents=True)

@@ -24,7 +24,7 @@ __all__ = ["verify"]
 
 T = TypeVar("T")
 
-AT_ONCE = 1000  # tiles given to the threads at a time: memory doesn't grow with the store
+AT_ONCE = 64  # tiles given to the threads at a time: little is left to end after Ctrl-C
 
 
 @dataclass(frozen=True, slots=True)

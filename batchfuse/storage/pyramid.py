@@ -62,16 +62,17 @@ def levels_folder(path: Path) -> Path:
 def begun_level(store: Store, level: Level) -> Store:
     """The level's store, as an earlier run left it, or new and empty.
 
-    One that was reduced from another image is replaced. Raises StoreError where something else lies there.
+    One that was reduced from another image, or can't be opened, is replaced. Raises StoreError where
+    something else lies there.
     """
     record = {**store.record, "level": level.number}
     if level.path.parent != store.path:
         _make_folder(level.path.parent)
+    found = _opened(level.path)
+    if found is not None and found.record == record and found.grid == level.grid:
+        found.sweep()
+        return found
     if is_store(level.path):
-        found = Store.open(level.path)
-        if found.record == record and found.grid == level.grid:
-            found.sweep()
-            return found
         remove_store(level.path)
     made = Store.create(level.path, replace(store.layout, grid=level.grid), record)
     made.sweep()
@@ -113,10 +114,18 @@ def remove_levels(path: Path) -> None:
     folder = levels_folder(path)
     if not _holds_levels(folder):
         return
-    doomed = folder.with_name(f".{folder.name}.{uuid.uuid4().hex}.partial")
+    # the store's own name, so that its sweep finds what a kill in between leaves
+    doomed = path.with_name(f".{path.name}.{uuid.uuid4().hex}.partial")
     with refusals(f"{folder} can't be deleted"):
         folder.replace(doomed)
         shutil.rmtree(doomed)
+
+
+def _opened(path: Path) -> Store | None:
+    try:
+        return Store.open(path)
+    except StoreError:
+        return None
 
 
 def _coarser(grid: Grid) -> Grid:

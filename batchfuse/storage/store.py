@@ -229,7 +229,10 @@ class Store:
         found: dict[str, Any] = {}
         while self._format.number == 3:
             path = self.path / f"ovr_{2 ** (len(found) + 1)}x"
-            if not is_store(path) or not Store.open(path).complete:
+            try:
+                if not Store.open(path).complete:
+                    break
+            except StoreError:
                 break
             found[path.name] = self._format.attributes(path)
         return found
