@@ -196,6 +196,18 @@ def test_a_store_that_cannot_be_opened_is_a_fault_among_the_others(tmp_path: Pat
         stores_in(tmp_path / "empty")
 
 
+def test_a_damaged_store_is_not_passed_over_for_the_levels_inside(tmp_path: Path) -> None:
+    make_pair(tmp_path)
+    store = fused(tmp_path, output={"zarr_format": 3, "pyramid": True}) / "a.zarr"
+    assert stores_in(store) == [store]
+    (store / "zarr.json").write_bytes(b"{")
+    assert stores_in(store) == [store]
+    assert found(store) == [("damaged", "a.zarr")]
+    fused(tmp_path, output={"path": "fused/two", "pyramid": True})
+    levels = tmp_path / "fused/two/a.levels.zarr"
+    assert stores_in(levels) == [levels / "1"]
+
+
 # --- a run, and the command ----------------------------------------------------------------------
 
 

@@ -57,13 +57,11 @@ class Checked:
 
 def stores_in(path: Path) -> list[Path]:
     """The store at ``path``, or those in a folder, readable or not; StoreError where there is none."""
-    if is_store(path):
-        return [path]
     if not path.is_dir():
-        raise StoreError(f"{path} is not there" if not path.exists() else f"{path} is no store and no folder")
-    found = [entry for entry in sorted(path.iterdir()) if entry.is_dir() and _may_be_store(entry)]
-    if path.suffix == ".zarr" and not found:
+        raise StoreError(f"{path} is not a folder" if path.exists() else f"{path} is not there")
+    if _may_be_store(path):
         return [path]
+    found = [entry for entry in sorted(path.iterdir()) if entry.is_dir() and _may_be_store(entry)]
     if not found:
         raise StoreError(f"{path} holds no store: give a store, or the folder of a recipe's `output.path`")
     return found
