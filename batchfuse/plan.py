@@ -6,7 +6,7 @@ import fnmatch
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -78,6 +78,12 @@ class Job:
     """Type of the fused image."""
     units: str
     """reference or unit."""
+    zarr_format: Literal[2, 3]
+    """2 or 3."""
+    shard: int | None
+    """Of format 3: the edge of a chunk inside a shard of a tile."""
+    pyramid: bool
+    """Whether reduced levels are made."""
     record: Mapping[str, Any]
     """What the store will say of how it was made (recipe, sources, weights)."""
     place: str
@@ -302,6 +308,9 @@ def _job(
         weights=weights,
         dtype=recipe.output.dtype,
         units=recipe.output.units,
+        zarr_format=recipe.output.format_number,
+        shard=recipe.output.shard,
+        pyramid=recipe.output.pyramid is True,  # auto: not of rasters
         record=_record(recipe, scene, strategy, weights, checksum),
         place=placed.words,
         differences=_differences(placed, sources, alignments),

@@ -210,12 +210,13 @@ class Output(Settings):
     """The type of the stored values."""
     units: Literal["reference", "unit"] = "reference"
     """reference: back in the reference's own range; unit: 0..1."""
-    zarr_format: Annotated[Literal["auto", 2, 3], built("auto", 2)] = "auto"
-    """auto: 2 for rasters, which opens in every GDAL in use."""
-    shard: Annotated[int | None, not_built(None, now="null")] = None
-    """Of format 3: the edge of a chunk inside a shard of tiles.size."""
-    pyramid: Annotated[Literal["auto", True, False], built("auto", False)] = "auto"
-    """Whether reduced levels are stored. auto: volumes yes, rasters no."""
+    zarr_format: Literal["auto", 2, 3] = "auto"
+    """auto: 2 for rasters, which opens in every GDAL in use; 3 wants GDAL 3.12, with shards 3.13."""
+    shard: Annotated[int, Field(strict=True, ge=16, le=8192)] | None = None
+    """Of format 3: the edge of a chunk inside a shard of tiles.size, which it must divide. Default: a tile
+    is one chunk."""
+    pyramid: Literal["auto", True, False] = "auto"
+    """Whether reduced levels are stored, for zooming out. auto: volumes yes, rasters no."""
     also: Annotated[
         tuple[Annotated[Export, BeforeValidator(_as_export, json_schema_input_type=str | Export)], ...],
         BeforeValidator(lambda value: value or ()),
@@ -231,6 +232,18 @@ class Output(Settings):
             if name in formats[:index]:
                 raise wrong(f"{name} is there twice, and both would have one name: keep one", below=(index,))
         return also
+
+    @field_validator("shard")
+    @classmethod
+    def _shards_are_of_format_3(cls, shard: int | None, info: ValidationInfo) -> int | None:
+        if shard is not None and info.data.get("zarr_format", 3) != 3:
+            raise wrong("shards are of format 3 only: say `zarr_format: 3` beside it, or leave `shard` out")
+        return shard
+
+    @property
+    def format_number(self) -> Literal[2, 3]:
+        """2 or 3; auto is 2, because all is rasters."""
+        return 3 if self.zarr_format == 3 else 2
 
 
 Source = Annotated[
@@ -319,6 +332,18 @@ class Recipe(SettingsFile):
             raise wrong(f"found {shown(reference)}, which is no role{guess} allowed: {', '.join(roles)}")
         return reference
 
+    @field_validator("output")
+    @classmethod
+    def _chunks_divide_the_shard(cls, output: Output, info: ValidationInfo) -> Output:
+        tiles = info.data.get("tiles")
+        if output.shard is not None and tiles is not None and tiles.size % output.shard:
+            raise wrong(
+                f"{output.shard} doesn't divide the shard, which is a tile of {tiles.size}: "
+                f"give a divisor of `tiles.size`, such as {_divisor(tiles.size, output.shard)}",
+                below=("shard",),
+            )
+        return output
+
     @property
     def patterns(self) -> dict[str, tuple[str, ...]]:
         """The paths of each role as written: files, or patterns with wildcards; none with a manifest.
@@ -353,9 +378,13 @@ class Recipe(SettingsFile):
         del identity["fusion"]["weights"]
         output = resolved["output"]
         identity["output"] = {key: output[key] for key in ("dtype", "units", "zarr_format", "shard")}
-        if output["zarr_format"] == "auto":
-            identity["output"]["zarr_format"] = 2  # what auto means for rasters
+        identity["output"]["zarr_format"] = self.output.format_number
         return identity
+
+
+def _divisor(size: int, near: int) -> int:
+    """The divisor of ``size`` that is nearest to a number, and not below what a chunk may be."""
+    return min((n for n in range(16, size + 1) if size % n == 0), key=lambda n: abs(n - near))
 
 
 def recipe_schema() -> dict[str, Any]:

@@ -24,6 +24,7 @@ from batchfuse.plan import Job
 from batchfuse.report.mosaic import Mosaic
 from batchfuse.report.progress import Progress
 from batchfuse.report.report import Outcome, versions
+from batchfuse.storage.pyramid import begun_level, levels_of, remove_levels
 from batchfuse.storage.store import Layout, Store, is_store, remove_store
 from batchfuse.task import (
     Compute,
@@ -31,11 +32,12 @@ from batchfuse.task import (
     compared_window,
     encoding,
     fuse_tile,
+    level_tile,
     survey_tile,
     thumbnail_tile,
 )
 
-__all__ = ["SceneRun"]
+__all__ = ["SceneRun", "stored_survey"]
 
 T = TypeVar("T")
 
@@ -68,6 +70,7 @@ class SceneRun:
         self._fuse(work, store)
         if not kept:
             self._compare(work)
+        self._reduce(work, store)
         store.seal()
         self._quicklook(work)
         self._export()
@@ -116,7 +119,7 @@ class SceneRun:
         """All that must be known of the whole scene: from the store, else counted and surveyed now."""
         job = self.job
         if store is not None:
-            self.scalings, found_before = _stored_survey(store)
+            self.scalings, found_before = stored_survey(store)
             return Work(uuid.uuid4().hex, job, self.scalings, found_before, self.compute)
         self.scalings = self._statistics()
         work = Work(uuid.uuid4().hex, job, self.scalings, (), self.compute)
@@ -154,6 +157,7 @@ class SceneRun:
         record = {**self._record(), "sources": sources, "survey": _survey(work)}
         if self.overwrite:
             remove_store(job.store)
+        remove_levels(job.store)  # of an image that is no more
         reference = job.reference
         made = encoding(work)
         layout = Layout(
@@ -162,6 +166,8 @@ class SceneRun:
             dtype=job.dtype,
             fill=made.fill,
             tile_size=job.tiling.size,
+            zarr_format=job.zarr_format,
+            inner=job.shard,
             scale=made.scale,
             offset=made.offset,
             units=reference.units if job.units == "reference" else None,
@@ -200,6 +206,16 @@ class SceneRun:
         for i, offset in self._mapped("registration", compared_window, items):
             offsets[i].append(offset)
         self.notes += misregistrations(scene, offsets)
+
+    def _reduce(self, work: Work, store: Store) -> None:
+        """Makes the levels of the pyramid that are not there, each from the one below it."""
+        below = store.path
+        for number, level in enumerate(levels_of(store) if self.job.pyramid else (), start=1):
+            reduced = begun_level(store, level)
+            items = [(work, below, level.path, tile.index) for tile in reduced.unwritten(reduced.tiling)]
+            self.bytes += sum(self._mapped(f"level {number}", level_tile, items))
+            reduced.seal()
+            below = level.path
 
     def _quicklook(self, work: Work) -> None:
         """Pictures the scene, unless an earlier run did: a picture that fails spoils no fused image."""
@@ -256,7 +272,7 @@ def _survey(work: Work) -> Any:
     return (surveys or None) if work.job.color == "bands" else next(iter(surveys), None)
 
 
-def _stored_survey(store: Store) -> tuple[tuple[Scaling, ...], tuple[Extremes, ...]]:
+def stored_survey(store: Store) -> tuple[tuple[Scaling, ...], tuple[Extremes, ...]]:
     """What an earlier run found of the whole scene."""
     try:
         scalings = tuple(Scaling.from_dict(source["scaling"]) for source in store.record["sources"])

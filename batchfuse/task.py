@@ -1,4 +1,4 @@
-"""What one task does: tally part of a source, survey a tile, fuse a tile, thumbnail a tile.
+"""What one task does: tally part of a source, survey, fuse or thumbnail a tile, reduce a level.
 
 A task gets a job, the survey and an index, and gives back a few numbers. What is costly to make
 (the open store, the fuser with its weights) is made once a process and kept.
@@ -10,6 +10,8 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
@@ -25,6 +27,7 @@ from batchfuse.imagery.registration import Offset, coarseness, offset_between
 from batchfuse.imagery.scaling import Scaling
 from batchfuse.place import device_in_place
 from batchfuse.plan import Job
+from batchfuse.storage.pyramid import write_level
 from batchfuse.storage.store import Store
 
 __all__ = [
@@ -33,6 +36,7 @@ __all__ = [
     "Work",
     "compared_window",
     "fuse_tile",
+    "level_tile",
     "reduced",
     "survey_tile",
     "thumbnail_tile",
@@ -151,6 +155,14 @@ def fuse_tile(work: Work, index: tuple[int, ...]) -> int:
     tile = work.job.tiling[index]
     fused, valid = fuse_window(work, tile.core, tile.window)
     return _store(work).write(tile, encoding(work).encoded(fused, valid))
+
+
+def level_tile(work: Work, below: Path, level: Path, index: tuple[int, ...]) -> int:
+    """Reduces one tile of a level from the level below it; bytes on disk."""
+    source, target = (
+        _stores.get(f"{work.token}/{path}", partial(Store.open, path)) for path in (below, level)
+    )
+    return write_level(source, target, target.tiling[index])
 
 
 def thumbnail_tile(work: Work, index: tuple[int, ...], step: int) -> list[Reduced]:

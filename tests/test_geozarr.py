@@ -85,6 +85,14 @@ def sealed(path: Path, grid: Grid, dtype: str = "float32", fill: float = math.na
     return store
 
 
+FORMS: dict[str, dict[str, Any]] = {
+    "format 2": {},
+    "format 3": {"zarr_format": 3},
+    "shards": {"zarr_format": 3, "inner": 16},
+}
+every_form = pytest.mark.parametrize("form", FORMS)
+
+
 def crs_of(grid: Grid) -> CRS | None:
     return None if grid.crs is None else CRS.from_wkt(grid.crs)
 
@@ -106,10 +114,13 @@ def test_gdal_gives_back_crs_transform_and_size(tmp_path: Path, name: str) -> No
         assert (dataset.read() == 7).all()
 
 
+@every_form
 @pytest.mark.parametrize("name", [*GRIDS, *SLIVERS])
-def test_plain_xarray_and_rioxarray_give_back_the_very_same_grid(tmp_path: Path, name: str) -> None:
+def test_plain_xarray_and_rioxarray_give_back_the_very_same_grid(
+    tmp_path: Path, name: str, form: str
+) -> None:
     grid = {**GRIDS, **SLIVERS}[name]
-    dataset = xarray.open_zarr(sealed(tmp_path, grid).path)
+    dataset = xarray.open_zarr(sealed(tmp_path, grid, **FORMS[form]).path)
     for found in (dataset.rio, dataset.fused.rio):
         assert found.crs == crs_of(grid)
         assert found.transform() == grid.affine
@@ -121,10 +132,11 @@ def test_plain_xarray_and_rioxarray_give_back_the_very_same_grid(tmp_path: Path,
     assert (dataset.x == x).all()
 
 
+@every_form
 @pytest.mark.parametrize("name", [*GRIDS, *SLIVERS])
-def test_odc_geo_gives_back_the_very_same_grid(tmp_path: Path, name: str) -> None:
+def test_odc_geo_gives_back_the_very_same_grid(tmp_path: Path, name: str, form: str) -> None:
     grid = {**GRIDS, **SLIVERS}[name]
-    dataset = xarray.open_zarr(sealed(tmp_path, grid).path)
+    dataset = xarray.open_zarr(sealed(tmp_path, grid, **FORMS[form]).path)
     for box in (dataset.odc.geobox, dataset.fused.odc.geobox):
         if grid.crs is None:
             assert box.crs is None
@@ -175,6 +187,22 @@ def test_every_reader_shows_type_nodata_scale_and_offset(
         assert dataset.units == ("K",)
         assert np.array_equal(dataset.nodata, fill, equal_nan=True)
         assert (dataset.read() == 7).all()
+    assert_xarray_shows_it(store, dtype, fill)
+
+
+@pytest.mark.parametrize("form", ["format 3", "shards"])
+@pytest.mark.parametrize(
+    ("dtype", "fill"),
+    [("float32", math.nan), ("float16", math.nan), ("uint8", 0), ("uint16", 65535), ("int16", -32768)],
+)
+def test_xarray_shows_type_nodata_scale_and_offset_of_format_3(
+    tmp_path: Path, dtype: str, fill: float, form: str
+) -> None:
+    more = {"scale": 0.25, "offset": -3.0, "units": "K", "long_name": "heat", **FORMS[form]}
+    assert_xarray_shows_it(sealed(tmp_path, GRIDS["utm"], dtype, fill, **more), dtype, fill)
+
+
+def assert_xarray_shows_it(store: Store, dtype: str, fill: float) -> None:
     physical = xarray.open_zarr(store.path).fused
     assert (physical == 7 * 0.25 - 3).all()
     assert np.array_equal(physical.rio.encoded_nodata, fill, equal_nan=True)
@@ -183,6 +211,19 @@ def test_every_reader_shows_type_nodata_scale_and_offset(
     raw = xarray.open_zarr(store.path, mask_and_scale=False).fused
     assert raw.dtype == dtype
     assert np.array_equal(raw.rio.nodata, fill, equal_nan=True)
+
+
+@every_form
+def test_xarray_masks_what_is_invalid_in_integers(tmp_path: Path, form: str) -> None:
+    grid = GRIDS["utm"]
+    layout = Layout(grid, ("fused",), "uint16", 9, 64, **FORMS[form])
+    store = Store.create(tmp_path / "s.zarr", layout, {})
+    pixels = np.arange(grid.shape[0] * grid.shape[1], dtype="uint16").reshape(1, *grid.shape)
+    for tile in Tiling(grid.shape, 64, 0):
+        store.write(tile, pixels[(slice(None), *tile.core.slices)])
+    store.seal()
+    shown = xarray.open_zarr(store.path).fused
+    assert (shown.isnull().values == (pixels == 9)).all()
 
 
 def test_invalid_pixels_are_masked_by_gdal_and_by_xarray(tmp_path: Path) -> None:

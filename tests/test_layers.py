@@ -51,6 +51,7 @@ ORDER = (
     ("campaign_passes", "campaign"),
     ("picture", "task"),
     ("scene_run",),
+    ("exactness",),
     ("engine",),
     ("one_scene",),
     ("terminal",),

@@ -277,8 +277,10 @@ from affine import Affine
 from batchfuse.geometry.grid import Grid
 from batchfuse.geometry.tiling import Tiling
 from batchfuse.storage.store import Layout, Store
-path, shape, size = Path(sys.argv[1]), (1024, 1024), 256
-layout = Layout(Grid(shape, Affine.identity(), None), ("fused",), "float32", math.nan, size)
+path, shape, size = Path(sys.argv[1]), (1024, 1000), 256
+grid = Grid(shape, Affine.identity(), None)
+inner = int(sys.argv[3]) or None
+layout = Layout(grid, ("fused",), "float32", math.nan, size, zarr_format=int(sys.argv[2]), inner=inner)
 store = Store.open(path) if path.exists() else Store.create(path, layout, {})
 pixels = np.random.default_rng(1).random((1, *shape), "float32")
 def write(tile):
@@ -291,14 +293,18 @@ with ThreadPoolExecutor(2) as pool:
 
 
 @pytest.mark.skipif(os.name == "nt", reason="there is no SIGKILL")
-def test_kill_9_leaves_no_torn_chunk_and_sweep_removes_the_rest(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("zarr_format", "inner", "kills"), [(2, 0, 6), (3, 0, 2), (3, 64, 4)])
+def test_kill_9_leaves_no_torn_chunk_and_sweep_removes_the_rest(
+    tmp_path: Path, zarr_format: int, inner: int, kills: int
+) -> None:
     path = tmp_path / "a.zarr"
     rng = random.Random(2)
-    tiling = Tiling((1024, 1024), 256, 0)
-    pixels = np.random.default_rng(1).random((1, 1024, 1024), "float32")
+    tiling = Tiling((1024, 1000), 256, 0)
+    pixels = np.random.default_rng(1).random((1, 1024, 1000), "float32")
     swept = 0
-    for _ in range(6):
-        child = subprocess.Popen([sys.executable, "-c", KILLED, str(path)], stdout=subprocess.PIPE)
+    words = [sys.executable, "-c", KILLED, str(path), str(zarr_format), str(inner)]
+    for _ in range(kills):
+        child = subprocess.Popen(words, stdout=subprocess.PIPE)
         assert child.stdout is not None
         assert child.stdout.readline() == b"started\n"
         time.sleep(rng.uniform(0.005, 0.2))
@@ -382,7 +388,7 @@ def test_what_is_no_readable_store_is_refused_in_one_line(tmp_path: Path) -> Non
         "e": "metadata can't be read",
         "f": "metadata can't be read",
         "g": "metadata can't be read",
-        "three": "Zarr format 3",
+        "three": "not a store of batchfuse: zarr.json has no",
         "empty": "not a store of batchfuse",
         "file": "is not a folder",
         "nowhere": "is not there",

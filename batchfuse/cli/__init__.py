@@ -8,7 +8,7 @@ import sys
 
 import click
 
-from batchfuse.cli import export, fuse, info, init, methods, plan, run, schema, status, train
+from batchfuse.cli import export, fuse, info, init, methods, plan, run, schema, status, train, verify
 
 __all__ = ["commands", "main"]
 
@@ -42,5 +42,5 @@ def main() -> None:
         sys.exit(1)
 
 
-for _module in (export, fuse, info, init, methods, plan, run, schema, status, train):
+for _module in (export, fuse, info, init, methods, plan, run, schema, status, train, verify):
     commands.add_command(getattr(_module, _module.__name__.rpartition(".")[2]))

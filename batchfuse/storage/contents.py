@@ -9,8 +9,8 @@ from typing import Any
 
 from pyproj import CRS
 
-from batchfuse.geometry.tiling import Tiling
-from batchfuse.storage.store import Store
+from batchfuse.storage.pyramid import levels_of
+from batchfuse.storage.store import Store, is_store
 
 __all__ = ["described", "lines"]
 
@@ -18,7 +18,7 @@ __all__ = ["described", "lines"]
 def described(path: Path) -> dict[str, Any]:
     """The store at ``path`` as JSON can hold it; StoreError where there is none."""
     store = Store.open(path)
-    tiling = Tiling(store.grid.shape, store.tile_size, halo=0)
+    tiling = store.tiling
     return {
         "path": str(path),
         "complete": store.complete,
@@ -30,6 +30,9 @@ def described(path: Path) -> dict[str, Any]:
         "dtype": store.dtype,
         "nodata": None if math.isnan(store.fill) else store.fill,
         "tile_size": store.tile_size,
+        "zarr_format": store.layout.zarr_format,
+        "shard": store.layout.inner,
+        "levels": [str(level.path) for level in levels_of(store) if is_store(level.path)],
         "crs": _crs_name(store.grid.crs),
         "transform": list(store.grid.affine)[:6],
         "bounds": list(store.grid.bounds),
@@ -47,6 +50,13 @@ def lines(contents: Mapping[str, Any]) -> Iterator[str]:
     nodata = "NaN" if contents["nodata"] is None else f"{contents['nodata']:g}"
     bands = ", ".join(contents["bands"])
     yield f"  {columns} x {rows} pixels, {contents['dtype']}, nodata {nodata}, bands {bands}"
+    if contents["zarr_format"] == 3 or contents["levels"]:
+        shards = f", chunks of {contents['shard']} in shards" if contents["shard"] else ""
+        count = len(contents["levels"])
+        many = f", {count} reduced level{'' if count == 1 else 's'}" if count else ""
+        yield f"  Zarr format {contents['zarr_format']}{shards}{many}"
+    if "level" in contents:
+        yield f"  reduced: a pixel is {2 ** contents['level']} pixels of the fused image wide"
     dx, _, left, _, dy, top = contents["transform"]
     crs = contents["crs"] or "no CRS"
     yield f"  {crs}, pixels {abs(dx):g} x {abs(dy):g}, corner {left:.10g}, {top:.10g}"

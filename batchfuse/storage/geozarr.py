@@ -5,7 +5,8 @@ No reader understands all of these and none is understood by every reader, so al
 - CF: the coordinates ``x`` and ``y``, and the grid mapping ``spatial_ref`` with ``crs_wkt``
   (xarray, rioxarray and odc-geo; GDAL before 3.13 takes the affine from ``x`` and ``y``),
 - GDAL: ``_CRS`` on the image, ``spatial_ref`` and ``GeoTransform`` on the grid mapping,
-- GeoZarr: the conventions ``proj:`` and ``spatial:`` on the image and on the group.
+- GeoZarr: the conventions ``proj:`` and ``spatial:`` on the image and on the group, and ``multiscales``
+  on a group that has reduced levels inside.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from numpy.typing import NDArray
 from batchfuse.errors import StoreError
 from batchfuse.geometry.grid import Grid
 
-__all__ = ["GRID_MAPPING", "Georeference", "grid_from", "pixel_centres"]
+__all__ = ["GRID_MAPPING", "Georeference", "grid_from", "pixel_centres", "with_levels"]
 
 GRID_MAPPING = "spatial_ref"
 """Name of the array that holds the grid mapping, as rioxarray and GDAL call it."""
@@ -40,6 +41,13 @@ _SPATIAL = {
     "uuid": "689b58e2-cf7b-45e0-9fff-9cfc0883d6b4",
     "name": "spatial:",
     "description": "Spatial coordinate information",
+}
+_MULTISCALES = {
+    "schema_url": "https://raw.githubusercontent.com/zarr-conventions/multiscales/refs/tags/v1/schema.json",
+    "spec_url": "https://github.com/zarr-conventions/multiscales/blob/v1/README.md",
+    "uuid": "d35379db-88df-4056-af3a-620245f8e347",
+    "name": "multiscales",
+    "description": "Multiscale layout of zarr datasets",
 }
 
 
@@ -140,6 +148,40 @@ def grid_from(grid_mapping: Mapping[str, Any], shape: Sequence[int]) -> Grid:
         raise ValueError(f"GeoTransform has {len(numbers)} numbers, not 6")
     rows, columns = shape
     return Grid((int(rows), int(columns)), Affine.from_gdal(*numbers), grid_mapping.get("spatial_ref"))
+
+
+def with_levels(
+    attributes: Mapping[str, Any], levels: Mapping[str, Mapping[str, Any]], array: str = "fused"
+) -> dict[str, Any]:
+    """Attributes of a group with the ``multiscales`` convention: each level half as fine as the one before.
+
+    ``levels`` are the attributes of the level's own group, by its name; finest first.
+    """
+    layout = [{"asset": array, "transform": _transform(1.0), **_place(attributes)}]
+    for name, own in levels.items():
+        before = layout[-1]["asset"]
+        layout.append(
+            {"asset": f"{name}/{array}", "derived_from": before, "transform": _transform(2.0), **_place(own)}
+        )
+    others = [found for found in attributes["zarr_conventions"] if found["uuid"] != _MULTISCALES["uuid"]]
+    if not levels:
+        return {key: value for key, value in attributes.items() if key != "multiscales"} | {
+            "zarr_conventions": others
+        }
+    return {
+        **attributes,
+        "zarr_conventions": [_MULTISCALES, *others],
+        "multiscales": {"layout": layout, "resampling_method": "average"},
+    }
+
+
+def _transform(factor: float) -> dict[str, list[float]]:
+    """From one level to the next, along (band, y, x), in coordinates of pixel corners."""
+    return {"scale": [1.0, factor, factor], "translation": [0.0, 0.0, 0.0]}
+
+
+def _place(attributes: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: attributes[key] for key in ("spatial:transform", "spatial:shape")}
 
 
 def _parsed(wkt: str | None) -> pyproj.CRS | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -39,12 +39,20 @@ class Layout:
     """Unit of the physical values, as CF writes it."""
     long_name: str | None = None
     """What a plot of the image is called."""
+    zarr_format: Literal[2, 3] = 2
+    """2 or 3."""
+    inner: int | None = None
+    """Edge of a chunk inside a shard, where a tile is a shard; it divides ``tile_size``. Format 3 only."""
 
     def __post_init__(self) -> None:
         if self.dtype not in DTYPES:
             raise ValueError(f"dtype {self.dtype} is none of {', '.join(DTYPES)}")
         if not self.bands or self.tile_size < 1:
             raise ValueError(f"no store of {len(self.bands)} bands in tiles of {self.tile_size}")
+        if self.zarr_format not in (2, 3) or (self.inner is not None and self.zarr_format == 2):
+            raise ValueError(f"no Zarr format {self.zarr_format} with chunks of {self.inner} in shards")
+        if self.inner is not None and (self.inner < 1 or self.tile_size % self.inner):
+            raise ValueError(f"chunks of {self.inner} don't divide a shard of {self.tile_size}")
         if self.dtype.startswith(("int", "uint")):
             limits = np.iinfo(self.dtype)
             if not (limits.min <= self.fill <= limits.max and float(self.fill).is_integer()):
@@ -57,9 +65,24 @@ class Layout:
 
     @property
     def chunk(self) -> tuple[int, int, int]:
-        """Bands, rows and columns of a chunk: a tile's core, where the image is large enough."""
+        """Bands, rows and columns of what a file holds: a tile's core, where the image is large enough.
+
+        A shard of an image that is smaller is the least whole number of chunks that holds the image.
+        """
+        edges = self.inner_chunk or (1, 1, 1)
+        rows, columns = (
+            min(self.tile_size, -(-n // edge) * edge)
+            for n, edge in zip(self.grid.shape, edges[1:], strict=True)
+        )
+        return (len(self.bands), rows, columns)
+
+    @property
+    def inner_chunk(self) -> tuple[int, int, int] | None:
+        """Bands, rows and columns of a chunk inside a shard, no larger than the image."""
+        if self.inner is None:
+            return None
         rows, columns = self.grid.shape
-        return (len(self.bands), min(self.tile_size, rows), min(self.tile_size, columns))
+        return (len(self.bands), min(self.inner, rows), min(self.inner, columns))
 
     @property
     def packing(self) -> tuple[float | None, float | None]:
@@ -83,6 +106,8 @@ class Layout:
             "dtype": self.dtype,
             "fill value": "NaN" if math.isnan(self.fill) else self.fill,
             "chunk": self.chunk[1:],
+            "zarr_format": self.zarr_format,
+            "inner chunk": self.inner_chunk and self.inner_chunk[1:],
             "scale": self.packing[0],
             "offset": self.packing[1],
             "units": self.units,

@@ -1,20 +1,18 @@
-"""A raster store: one fused image as a Zarr (format 2) folder that GDAL, xarray and odc-geo open.
+"""A raster store: one fused image as a Zarr folder (format 2 or 3) that GDAL, xarray and odc-geo open.
 
-A chunk that is there is a tile that is done: chunks are written whole, under a temporary name, and
-renamed. Nothing in a store depends on when, where or in which order it was written.
+A chunk (or shard) that is there is a tile that is done: they are written whole, under a temporary
+name, and renamed. Nothing in a store depends on when, where or in which order it was written.
 """
 
 from __future__ import annotations
 
 import json
-import os
 import re
 import shutil
 import uuid
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import zarr
@@ -24,17 +22,11 @@ from batchfuse.errors import StoreError
 from batchfuse.geometry.grid import Grid
 from batchfuse.geometry.tiling import Tile, Tiling
 from batchfuse.geometry.window import Window
+from batchfuse.storage.files import refusals, replace_file, said, sync_tree
+from batchfuse.storage.formats import FORMATS, format_of
+from batchfuse.storage.geozarr import with_levels
 from batchfuse.storage.layout import Layout
-from batchfuse.storage.tree import (
-    FORMAT,
-    RECORD,
-    array_of,
-    attributes_of,
-    completed,
-    consolidated,
-    layout_of,
-    write_tree,
-)
+from batchfuse.storage.tree import FORMAT, RECORD, array_of, attributes_of, layout_of, write_tree
 
 __all__ = ["Layout", "Store", "is_store", "remove_store"]
 
@@ -50,8 +42,9 @@ class Store:
         """Use ``create`` or ``open``."""
         self.path = path
         """The store's folder."""
+        self._format = FORMATS[group.metadata.zarr_format]
         record = dict(attributes_of(group)[RECORD])
-        self.complete = bool(record.pop("complete")) and (path / ".zmetadata").is_file()
+        self.complete = bool(record.pop("complete")) and self._format.is_sealed(path)
         """Whether the store is sealed."""
         record.pop("format")
         self.record: dict[str, Any] = record
@@ -60,7 +53,8 @@ class Store:
         self._fused = array_of(group, "fused").with_config({"write_empty_chunks": True})
         self.layout = layout_of(group)
         """Grid, bands and type of the image."""
-        self._tiling = Tiling(self.layout.grid.shape, self.layout.tile_size, halo=0)
+        self.tiling = Tiling(self.layout.grid.shape, self.layout.tile_size, halo=0)
+        """The cores of the chunks."""
 
     @classmethod
     def create(cls, path: Path, layout: Layout, record: Mapping[str, Any]) -> Store:
@@ -73,7 +67,7 @@ class Store:
             raise StoreError(f"{path} is there already: give another output path, or --overwrite")
         partial = path.with_name(f".{path.name}.{uuid.uuid4().hex}.partial")
         try:
-            with _refusals(f"{path} can't be created"):
+            with refusals(f"{path} can't be created"):
                 partial.mkdir(parents=True)
                 write_tree(partial, layout, record)
                 # renamed when whole, so that what lies at the path is never half a store
@@ -88,11 +82,11 @@ class Store:
 
         Raises StoreError where there is none, or it is damaged or of a newer format.
         """
-        _check_is_ours(path)
+        number = _checked_format(path)
         try:
-            return cls(path, zarr.open_group(path, mode="r+", zarr_format=2, use_consolidated=False))
+            return cls(path, zarr.open_group(path, mode="r+", zarr_format=number, use_consolidated=False))
         except Exception as error:  # zarr has no one error for damaged metadata
-            raise StoreError(f"{path} is damaged: its metadata can't be read ({_said(error)})") from None
+            raise StoreError(f"{path} is damaged: its metadata can't be read ({said(error)})") from None
 
     def __reduce__(self) -> tuple[Callable[[Path], Store], tuple[Path]]:
         return Store.open, (self.path,)
@@ -134,15 +128,15 @@ class Store:
         """Whether the tile's chunk is there."""
         try:
             # a power cut can leave an empty file under the final name
-            return self._chunk_path(index).stat().st_size > 0
+            return self.chunk_path(index).stat().st_size > 0
         except OSError:
             return False
 
     def unwritten(self, tiling: Tiling) -> list[Tile]:
         """List the tiles whose chunks are not there, in the tiling's order."""
         self._check_tiling(tiling)
-        there = self._written_names()
-        return [tile for tile in tiling if self._chunk_path(tile.index).name not in there]
+        there = self._written()
+        return [tile for tile in tiling if tile.index not in there]
 
     def write(self, tile: Tile, pixels: NDArray[Any]) -> int:
         """Write the tile's core, one whole chunk, and say how many bytes it takes on disk.
@@ -154,14 +148,17 @@ class Store:
         if (
             pixels.shape != expected
             or pixels.dtype.name != self.dtype
-            or self._tiling[tile.index].core != tile.core
+            or self.tiling[tile.index].core != tile.core
         ):
             raise ValueError(
                 f"tile {tile.index} takes {self.dtype} {expected}, not {pixels.dtype.name} {pixels.shape}"
             )
-        with _refusals(f"{self.path}: tile {tile.index} can't be written"):
+        with refusals(f"{self.path}: tile {tile.index} can't be written"):
+            if self.layout.inner is not None:
+                # zarr would read a shard first that the tile doesn't fill
+                self.chunk_path(tile.index).unlink(missing_ok=True)
             self._fused[(slice(None), *tile.core.slices)] = pixels
-            return self._chunk_path(tile.index).stat().st_size
+            return self.chunk_path(tile.index).stat().st_size
 
     def read(self, window: Window) -> NDArray[Any]:
         """Pixels (bands, y, x) of a window, from the chunks it touches only.
@@ -180,7 +177,7 @@ class Store:
 
         Not while another process writes to this store.
         """
-        with _refusals(f"{self.path} can't be swept"):
+        with refusals(f"{self.path} can't be swept"):
             left = [*self.path.rglob("*.partial"), *_partial_siblings(self.path)]
             for path in left:
                 if path.is_dir():
@@ -190,31 +187,68 @@ class Store:
         return len(left)
 
     def seal(self) -> None:
-        """Declare the store complete, durably; does nothing to a sealed one.
+        """Declare the store complete, durably; of a sealed one, levels that it didn't have are added.
 
         Raises StoreError while chunks are missing.
         """
-        missing = len(self._tiling) - len(self._written_names())
+        missing = len(self.tiling) - len(self._written())
         if missing:
-            raise StoreError(f"{self.path}: {missing} of {len(self._tiling)} tiles are missing: run it again")
-        if self.complete:
+            raise StoreError(f"{self.path}: {missing} of {len(self.tiling)} tiles are missing: run it again")
+        levels = self._levels()
+        if self.complete and list(levels) == self._sealed_levels():
             return
-        with _refusals(f"{self.path} can't be sealed"):
-            _sync_tree(self.path)
-            _replace_file(self.path / ".zattrs", completed(self.path))
-            _replace_file(self.path / ".zmetadata", consolidated(self.path))
+        with refusals(f"{self.path} can't be sealed"):
+            sync_tree(self.path)
+            for path, content in self._sealing(levels):
+                replace_file(path, content)
         self.complete = True
 
-    def _chunk_path(self, index: tuple[int, ...]) -> Path:
-        return self.path / "fused" / ".".join(map(str, (0, *index)))
+    def disagreeing(self) -> list[Path]:
+        """The files that a seal would write otherwise; of a sealed store there are none.
 
-    def _written_names(self) -> set[str]:
-        """Names of the chunk files that are there: one listing in place of a stat for each tile."""
-        with _refusals(f"{self.path} can't be listed"), os.scandir(self.path / "fused") as entries:
-            return {e.name for e in entries if re.fullmatch(r"0\.\d+\.\d+", e.name) and e.stat().st_size > 0}
+        Raises OSError or ValueError where its metadata can't be read.
+        """
+        return [
+            path
+            for path, content in self._sealing(self._levels())
+            if json.loads(path.read_bytes()) != json.loads(content)
+        ]
+
+    def _sealing(self, levels: Mapping[str, Any]) -> Iterator[tuple[Path, bytes]]:
+        attributes = with_levels(self._format.attributes(self.path), levels)
+        attributes[RECORD]["complete"] = True
+        return self._format.sealing(self.path, attributes, list(levels))
+
+    def _sealed_levels(self) -> list[str]:
+        """Names of the levels that the metadata tells of."""
+        layout = self._format.attributes(self.path).get("multiscales", {}).get("layout", ())
+        return [level["asset"].partition("/")[0] for level in layout[1:]]
+
+    def _levels(self) -> dict[str, Any]:
+        """Attributes of each complete reduced level that lies inside, by its folder's name, finest first."""
+        found: dict[str, Any] = {}
+        while self._format.number == 3:
+            path = self.path / f"ovr_{2 ** (len(found) + 1)}x"
+            try:
+                if not Store.open(path).complete:
+                    break
+            except StoreError:
+                break
+            found[path.name] = self._format.attributes(path)
+        return found
+
+    def chunk_path(self, index: tuple[int, ...]) -> Path:
+        """The file of the tile's chunk or shard, whether it is there or not."""
+        return self._format.chunk(self.path, "fused", (0, *index))
+
+    def _written(self) -> set[tuple[int, ...]]:
+        """Indices of the chunk files that are there: a listing in place of a stat for each tile."""
+        with refusals(f"{self.path} can't be listed"):
+            # a power cut can leave an empty file under the final name
+            return {index for index, size in self._format.written(self.path).items() if size > 0}
 
     def _check_tiling(self, tiling: Tiling) -> None:
-        if tiling.shape != self._tiling.shape or tiling[(0, 0)].core != self._tiling[(0, 0)].core:
+        if tiling.shape != self.tiling.shape or tiling[(0, 0)].core != self.tiling[(0, 0)].core:
             raise ValueError(f"{tiling} doesn't cut {self.path} into its chunks of {self.layout.chunk}")
 
     def _tiles_in(self, window: Window) -> Iterator[Tile]:
@@ -226,7 +260,7 @@ class Store:
         )
         for row in rows:
             for column in columns:
-                yield self._tiling[(row, column)]
+                yield self.tiling[(row, column)]
 
     def _read_part(self, tile: Tile, part: Window) -> NDArray[Any]:
         if not self.is_written(tile.index):
@@ -234,16 +268,16 @@ class Store:
         try:
             return np.asarray(self._fused[(slice(None), *part.slices)])
         except Exception as error:  # each codec has its own error for damaged bytes
-            path = self._chunk_path(tile.index)
+            path = self.chunk_path(tile.index)
             raise StoreError(
-                f"{self.path}: tile {tile.index} is damaged ({_said(error)}): delete {path} and run it again"
+                f"{self.path}: tile {tile.index} is damaged ({said(error)}): delete {path} and run it again"
             ) from None
 
 
 def is_store(path: Path) -> bool:
     """Whether a store of ours lies at ``path``, readable or not."""
     try:
-        return not path.is_symlink() and RECORD in json.loads((path / ".zattrs").read_bytes())
+        return not path.is_symlink() and RECORD in format_of(path).attributes(path)
     except (OSError, ValueError, TypeError):
         return False
 
@@ -256,7 +290,7 @@ def remove_store(path: Path) -> None:
         raise StoreError(f"{path} is not a store of batchfuse and is left alone: delete it yourself")
     # renamed first, so that a kill in between leaves no half store under the name
     doomed = path.with_name(f".{path.name}.{uuid.uuid4().hex}.partial")
-    with _refusals(f"{path} can't be deleted"):
+    with refusals(f"{path} can't be deleted"):
         path.replace(doomed)
         shutil.rmtree(doomed)
 
@@ -267,62 +301,33 @@ def _partial_siblings(path: Path) -> list[Path]:
     return [p for p in path.parent.iterdir() if pattern.fullmatch(p.name)]
 
 
-def _check_is_ours(path: Path) -> None:
+def _checked_format(path: Path) -> Literal[2, 3]:
+    """The Zarr format of the store at ``path``; StoreError where there is none that can be read."""
     if not path.is_dir():
         raise StoreError(
             f"{path} is not a folder: there is no store" if path.exists() else f"{path} is not there"
         )
-    if (path / "zarr.json").exists():
-        raise StoreError(f"{path} is in Zarr format 3: this version of batchfuse reads format 2")
+    form = format_of(path)
     try:
-        attributes = json.loads((path / ".zattrs").read_bytes())
+        attributes = form.attributes(path)
     except FileNotFoundError:
-        inside = sorted(entry.name for entry in path.iterdir() if is_store(entry))
-        hint = f"; name one within it, such as {path / inside[0]}" if inside else ""
-        raise StoreError(f"{path} is not a store of batchfuse: it has no .zattrs{hint}") from None
+        raise StoreError(
+            f"{path} is not a store of batchfuse: it has no {form.metadata}{_stores_inside(path)}"
+        ) from None
     except (OSError, ValueError) as error:
-        raise StoreError(f"{path} is damaged: .zattrs can't be read ({_said(error)})") from None
+        raise StoreError(f"{path} is damaged: {form.metadata} can't be read ({said(error)})") from None
     record = attributes.get(RECORD) if isinstance(attributes, dict) else None
     if not isinstance(record, dict):
-        raise StoreError(f"{path} is not a store of batchfuse: .zattrs has no `{RECORD}`")
+        raise StoreError(
+            f"{path} is not a store of batchfuse: {form.metadata} has no `{RECORD}`{_stores_inside(path)}"
+        )
     number = record.get("format")
     if not isinstance(number, int) or number > FORMAT:
         raise StoreError(f"{path} has format {number}, this version of batchfuse reads {FORMAT}: update it")
+    return form.number
 
 
-def _replace_file(path: Path, content: bytes) -> None:
-    partial = path.with_name(f"{path.name}.{uuid.uuid4().hex}.partial")
-    partial.write_bytes(content)
-    _sync(partial)
-    partial.replace(path)
-    _sync(path.parent)
-
-
-def _sync_tree(path: Path) -> None:
-    """Wait until everything in the folder is on the disk: zarr itself never asks for it."""
-    for folder, _, files in os.walk(path):
-        for name in files:
-            _sync(Path(folder, name))
-        _sync(Path(folder))
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-@contextmanager
-def _refusals(what: str) -> Iterator[None]:
-    """Turn what the file system refuses into a StoreError."""
-    try:
-        yield
-    except OSError as error:
-        raise StoreError(f"{what}: {_said(error)}") from None
-
-
-def _said(error: BaseException) -> str:
-    """Put an error's own words on one line."""
-    return " ".join(str(error).split()) or type(error).__name__
+def _stores_inside(path: Path) -> str:
+    """A hint at what was meant by a folder that isn't a store."""
+    inside = sorted(entry.name for entry in path.iterdir() if is_store(entry))
+    return f"; name one within it, such as {path / inside[0]}" if inside else ""

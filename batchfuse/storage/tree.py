@@ -1,6 +1,6 @@
-"""The files of a raster store but for its pixels: Zarr format 2 that GDAL, xarray and odc-geo open.
+"""The files of a raster store but for its pixels: Zarr that GDAL, xarray and odc-geo open.
 
-The tree, all of it needed to open everywhere::
+The tree in format 2, all of it needed to open everywhere::
 
     <scene>.zarr/
       .zgroup .zattrs    conventions, georeference, and our record under ``batchfuse``
@@ -9,19 +9,25 @@ The tree, all of it needed to open everywhere::
       x/ y/ band/        pixel centres; band numbers and names
       spatial_ref/       CF grid mapping
       .zmetadata         all of the metadata once more, written last: what has it is sealed
+
+In format 3 each folder has a ``zarr.json``, chunks (or shards) lie in ``fused/c/0/row/column``, and a
+sealed store's own ``zarr.json`` holds all of the metadata once more. Reduced levels lie inside, in
+``ovr_2x/``, ``ovr_4x/``, …: whole trees themselves.
 """
 
 from __future__ import annotations
 
+import base64
 import json
-from collections.abc import Mapping
+import struct
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import zarr
-from numcodecs import Zstd
 
+from batchfuse.storage.formats import FORMATS, Format
 from batchfuse.storage.geozarr import GRID_MAPPING, Georeference, grid_from, pixel_centres
 from batchfuse.storage.layout import Layout
 
@@ -30,8 +36,6 @@ __all__ = [
     "RECORD",
     "array_of",
     "attributes_of",
-    "completed",
-    "consolidated",
     "layout_of",
     "write_tree",
 ]
@@ -42,30 +46,31 @@ FORMAT = 1
 RECORD = "batchfuse"
 """Name of the group's attribute that holds what made the store."""
 
-# zstd's own checksum finds each flipped bit; blosc and plain zstd find none, and a separate
-# checksum filter makes the array unreadable to GDAL 3.10
-_CODEC = Zstd(level=1, checksum=True)
-
 
 def write_tree(path: Path, layout: Layout, record: Mapping[str, Any]) -> None:
-    """Write everything but chunks of the image and ``.zmetadata`` into the empty folder ``path``."""
+    """Write everything but chunks of the image and the seal into the empty folder ``path``."""
     georeference = Georeference(layout.grid)
-    group = zarr.create_group(path, zarr_format=2)
-    group.create_array(
+    form = FORMATS[layout.zarr_format]
+    group = zarr.create_group(path, zarr_format=layout.zarr_format)
+    told = {**_image_attributes(layout), **georeference.image()}
+    _create_array(
+        group,
+        form,
         "fused",
+        ("band", "y", "x"),
+        told,
         shape=layout.shape,
-        chunks=layout.chunk,
+        chunks=layout.inner_chunk or layout.chunk,
+        shards=layout.chunk if layout.inner_chunk else None,
         dtype=layout.dtype,
         fill_value=layout.fill,
-        compressors=_CODEC,
-        attributes={**_image_attributes(layout), **georeference.image()},
     )
     y, x = pixel_centres(layout.grid)
-    _write_coordinate(group, "y", y, georeference.axis("y"))
-    _write_coordinate(group, "x", x, georeference.axis("x"))
     numbers = np.arange(1, len(layout.bands) + 1)
-    _write_coordinate(group, "band", numbers, {"long_name": "band", "names": list(layout.bands)})
-    _write_coordinate(group, GRID_MAPPING, np.int64(0), georeference.grid_mapping())
+    _write_coordinate(group, form, "y", y, georeference.axis("y"))
+    _write_coordinate(group, form, "x", x, georeference.axis("x"))
+    _write_coordinate(group, form, "band", numbers, {"long_name": "band", "names": list(layout.bands)})
+    _write_coordinate(group, form, GRID_MAPPING, np.int64(0), georeference.grid_mapping())
     group.attrs.put({**georeference.group(), RECORD: _stored_record(record)})
 
 
@@ -78,26 +83,14 @@ def layout_of(group: zarr.Group) -> Layout:
         bands=tuple(map(str, attributes_of(array_of(group, "band"))["names"])),
         dtype=np.dtype(fused.dtype).name,
         fill=np.asarray(fused.fill_value).item(),
-        tile_size=max(fused.chunks[1:]),
+        tile_size=max((fused.shards or fused.chunks)[1:]),
         scale=attributes.get("scale_factor"),
         offset=attributes.get("add_offset"),
         units=attributes.get("units"),
         long_name=attributes.get("long_name"),
+        zarr_format=fused.metadata.zarr_format,
+        inner=max(fused.chunks[1:]) if fused.shards else None,
     )
-
-
-def completed(path: Path) -> bytes:
-    """Give the group's attributes with the record's ``complete`` set."""
-    attributes = json.loads((path / ".zattrs").read_bytes())
-    attributes[RECORD]["complete"] = True
-    return json.dumps(attributes, indent=2).encode()
-
-
-def consolidated(path: Path) -> bytes:
-    """All metadata in one JSON, sorted: zarr's own has the order the folder is listed in."""
-    files = sorted(p for p in path.rglob(".z*") if p.name in {".zgroup", ".zattrs", ".zarray"})
-    metadata = {p.relative_to(path).as_posix(): json.loads(p.read_bytes()) for p in files}
-    return json.dumps({"metadata": metadata, "zarr_consolidated_format": 1}, indent=2).encode()
 
 
 def array_of(group: zarr.Group, name: str) -> zarr.Array[Any]:
@@ -129,21 +122,46 @@ def _image_attributes(layout: Layout) -> dict[str, Any]:
         "add_offset": offset,
         "units": layout.units,
         "long_name": layout.long_name,
+        # of format 2, xarray takes Zarr's own fill value; of format 3 it wants it said once more
+        "_FillValue": _encoded_fill(layout) if layout.zarr_format == 3 else None,
     }
-    named = {key: value for key, value in stated.items() if value is not None}
-    return {"_ARRAY_DIMENSIONS": ["band", "y", "x"], **named}
+    return {key: value for key, value in stated.items() if value is not None}
 
 
-def _write_coordinate(group: zarr.Group, name: str, values: Any, attributes: Mapping[str, Any]) -> None:
+def _encoded_fill(layout: Layout) -> int | str:
+    """A fill value as xarray writes it into format 3: JSON has no NaN."""
+    if np.dtype(layout.dtype).kind != "f":
+        return int(layout.fill)
+    return base64.standard_b64encode(struct.pack("<d", layout.fill)).decode()
+
+
+def _write_coordinate(
+    group: zarr.Group, form: Format, name: str, values: Any, attributes: Mapping[str, Any]
+) -> None:
     values = np.asarray(values)
-    array = group.create_array(
+    array = _create_array(
+        group,
+        form,
         name,
+        [name] if values.ndim else [],
+        attributes,
         shape=values.shape,
         chunks=values.shape,
         dtype=values.dtype,
         fill_value=None,  # with any other, xarray shows the coordinate that equals it as missing
-        compressors=_CODEC,
-        attributes={"_ARRAY_DIMENSIONS": [name] if values.ndim else [], **attributes},
         config={"write_empty_chunks": True},
     )
     array[...] = values
+
+
+def _create_array(
+    group: zarr.Group,
+    form: Format,
+    name: str,
+    dimensions: Sequence[str],
+    attributes: Mapping[str, Any],
+    **options: Any,
+) -> zarr.Array[Any]:
+    named = form.dimensions(dimensions)
+    told = {**named.pop("attributes", {}), **attributes}
+    return group.create_array(name, compressors=form.codec, attributes=told, **named, **options)

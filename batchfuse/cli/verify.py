@@ -1,0 +1,178 @@
+"""``batchfuse verify``."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from batchfuse.cli.options import JSON, VERBOSE, told
+
+if TYPE_CHECKING:
+    from batchfuse.exactness import Exactness
+    from batchfuse.storage.check import Checked
+
+__all__ = ["verify"]
+
+T = TypeVar("T")
+
+AT_ONCE = 64  # tiles given to the threads at a time: little is left to end after Ctrl-C
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What is said of one store."""
+
+    checked: Checked
+    exactness: Exactness | None
+    refused: str | None
+    """Why it could not be fused again."""
+
+    @property
+    def holds(self) -> bool:
+        """Whether all is right."""
+        exact = self.exactness is None or self.exactness.holds
+        return not self.checked.faults and exact and self.refused is None
+
+
+@click.command()
+@click.argument("path", type=click.Path(path_type=Path))
+@click.option("--exact", is_flag=True, help="Fuse some windows again, untiled, and compare.")
+@click.option(
+    "--folder",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="With --exact: the folder of the recipe, where report.json beside the store doesn't say it.",
+)
+@JSON
+@VERBOSE
+@told
+def verify(path: Path, exact: bool, folder: Path | None, as_json: bool, verbose: bool) -> None:  # noqa: ARG001
+    """Check that every chunk is there and whole, in a store or in all stores of a folder.
+
+    Exit codes: 0 all is right, 1 something is wrong, or a store could not be checked.
+    """
+    from batchfuse.storage.check import stores_in
+
+    if folder is not None and not exact:
+        raise click.UsageError("--folder goes with --exact")
+    verdicts = []
+    for store in stores_in(path):
+        verdict = _verdict(store, exact, folder)
+        verdicts.append(verdict)
+        for line in () if as_json else _lines(verdict):
+            click.echo(line)
+    if as_json:
+        click.echo(json.dumps([_described(verdict) for verdict in verdicts], indent=2, ensure_ascii=False))
+    elif len(verdicts) > 1:
+        wrong = sum(not verdict.holds for verdict in verdicts)
+        click.echo(f"{len(verdicts)} stores, {wrong or 'none'} with something wrong")
+    sys.exit(0 if all(verdict.holds for verdict in verdicts) else 1)
+
+
+def _verdict(store: Path, exact: bool, folder: Path | None) -> Verdict:
+    from batchfuse.errors import BatchfuseError
+    from batchfuse.storage.check import check_store
+
+    with ThreadPoolExecutor(_cores()) as pool, _bar(store.name) as advance:
+        checked = check_store(store, lambda function, tiles: _mapped(pool, function, tiles, advance))
+    if not exact or checked.faults:
+        return Verdict(checked, None, None)
+    try:
+        return Verdict(checked, _exactness(store, folder), None)
+    except BatchfuseError as error:
+        return Verdict(checked, None, str(error))
+
+
+def _exactness(store: Path, folder: Path | None) -> Exactness:
+    from batchfuse.exactness import measure, merged
+
+    with _bar(f"{store.name}, fused again") as advance:
+        return merged([advance(found) for found in measure(store, folder)])
+
+
+def _cores() -> int:
+    from batchfuse.machine import cores
+
+    return cores()
+
+
+def _mapped(
+    pool: ThreadPoolExecutor,
+    function: Callable[[Any], Any],
+    items: Iterable[Any],
+    advance: Callable[[T], T],
+) -> Iterator[Any]:
+    waiting = iter(items)
+    while some := list(islice(waiting, AT_ONCE)):
+        yield from (advance(result) for result in pool.map(function, some))
+
+
+@contextmanager
+def _bar(label: str) -> Iterator[Callable[[T], T]]:
+    """A count on a terminal, nothing in a log: a line a store is told anyway."""
+    terminal, done = sys.stderr.isatty(), 0
+
+    def advance(result: T) -> T:
+        nonlocal done
+        done += 1
+        if terminal:
+            click.echo(f"\r{label}: {done}", nl=False, err=True)
+        return result
+
+    yield advance
+    if terminal:
+        click.echo("\r\x1b[K", nl=False, err=True)
+
+
+def _lines(verdict: Verdict) -> Iterator[str]:
+    from batchfuse.report.progress import counted
+
+    checked, exact = verdict.checked, verdict.exactness
+    levels = f" in the image and {counted(checked.levels, 'level')}" if checked.levels else ""
+    state = f"all right, {counted(checked.tiles, 'tile')}{levels}"
+    if checked.faults:
+        state = f"{counted(len(checked.faults), 'thing')} wrong"
+    yield f"{checked.path}: {state}"
+    for fault in checked.faults:
+        inside = fault.path != checked.path and fault.path.is_relative_to(checked.path)
+        name = fault.path.relative_to(checked.path) if inside else fault.path
+        yield f"  {fault.kind}: {name}: {fault.what}"
+    if verdict.refused is not None:
+        yield f"  can't be fused again: {verdict.refused}"
+    if exact is not None:
+        yield f"  {'exact' if exact.holds else 'NOT EXACT'}: {_told(exact)}"
+
+
+def _told(exact: Exactness) -> str:
+    from batchfuse.exactness import LIMIT
+    from batchfuse.report.progress import counted
+
+    rounding = f" and {exact.rounding:.1e} of rounding" if exact.rounding > LIMIT / 10 else ""
+    masks = f"; {exact.masks} pixels are valid in one of the two only" if exact.masks else ""
+    largest = f"{exact.largest:.1e}" if exact.largest else "0"
+    return (
+        f"largest difference from {counted(exact.windows, 'window')} fused untiled {largest} of the range, "
+        f"allowed {LIMIT:.0e}{rounding}{masks}"
+    )
+
+
+def _described(verdict: Verdict) -> dict[str, Any]:
+    checked, exact = verdict.checked, verdict.exactness
+    return {
+        "path": str(checked.path),
+        "right": verdict.holds,
+        "complete": checked.complete,
+        "tiles": checked.tiles,
+        "levels": checked.levels,
+        "faults": [{**asdict(fault), "path": str(fault.path)} for fault in checked.faults],
+        "exact": None if exact is None else {**asdict(exact), "holds": exact.holds},
+        "refused": verdict.refused,
+    }

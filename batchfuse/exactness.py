@@ -1,0 +1,195 @@
+"""A store against its scene fused once more: whether tiles left seams, or anything changed a pixel."""
+
+from __future__ import annotations
+
+import glob
+import json
+import random
+import uuid
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from batchfuse.changes import changes
+from batchfuse.encoding import Encoding
+from batchfuse.errors import RecipeError, StoreError
+from batchfuse.fusion.device import resolved_device
+from batchfuse.geometry.tiling import Tiling
+from batchfuse.geometry.window import Window
+from batchfuse.machine import cores
+from batchfuse.plan import Job, make_plan
+from batchfuse.recipe import Recipe
+from batchfuse.scene_run import stored_survey
+from batchfuse.storage.store import Store
+from batchfuse.task import Compute, Work, encoding, fuse_window
+
+__all__ = ["LIMIT", "Exactness", "compared", "measure", "merged", "places"]
+
+LIMIT = 1e-6
+"""Of the range 0..1, beyond what the stored type rounds."""
+EDGE = 256
+"""Pixels of a window's edge."""
+FURTHER = 20
+"""Pixels read beyond the halo."""
+OF_EACH = 4
+"""Windows on corners of tiles, on edges that run along, on edges that run down, and anywhere."""
+
+
+@dataclass(frozen=True, slots=True)
+class Exactness:
+    """How far a store is from its scene fused untiled."""
+
+    windows: int
+    """Windows compared."""
+    pixels: int
+    """Their valid values."""
+    largest: float
+    """The largest difference, in units of the range 0..1."""
+    rounding: float
+    """How far the stored type may round there: half a step, in the same units."""
+    excess: float
+    """The largest difference beyond what the type rounds."""
+    masks: int
+    """Pixels that are valid in one of the two only."""
+
+    @property
+    def holds(self) -> bool:
+        """Whether the store is the untiled image."""
+        return self.excess <= LIMIT and not self.masks
+
+
+def merged(found: Sequence[Exactness]) -> Exactness:
+    """Several windows together."""
+    most = max(found, key=lambda one: one.largest)
+    return Exactness(
+        windows=sum(one.windows for one in found),
+        pixels=sum(one.pixels for one in found),
+        largest=most.largest,
+        rounding=most.rounding,
+        excess=max(one.excess for one in found),
+        masks=sum(one.masks for one in found),
+    )
+
+
+def measure(path: Path, folder: Path | None = None) -> Iterator[Exactness]:
+    """Compare the store with its scene fused again, window by window.
+
+    Args:
+        path: a complete store.
+        folder: what its recipe's relative paths start from; the report beside the store says it otherwise.
+
+    Raises:
+        StoreError: the recipe's folder isn't known, or the sources, the weights or the method have changed.
+    """
+    store = Store.open(path)
+    if "level" in store.record:
+        raise StoreError(f"{path} is a reduced level: --exact compares the fused image itself")
+    job = _job(store, folder or _recipe_folder(path))
+    scalings, extremes = stored_survey(store)
+    compute = Compute(str(resolved_device("auto")), store.record["precision"], cores())
+    work = Work(uuid.uuid4().hex, job, scalings, extremes, compute)
+    for core in places(store.tiling):
+        fused, valid = fuse_window(work, core, core.grown(job.tiling.halo + FURTHER, store.grid.shape))
+        yield compared(encoding(work), fused, valid, store.read(core))
+
+
+def compared(
+    made: Encoding, fused: NDArray[np.float32], valid: NDArray[np.bool_], stored: NDArray[Any]
+) -> Exactness:
+    """Fused values (band, y, x) in the scaled range, valid at (y, x), against stored ones.
+
+    A stored value that is the one which these would be stored as is right, whatever was cut or rounded.
+    """
+    decoded = made.decoded(stored)
+    both = valid & ~np.isnan(decoded)
+    apart = both & (made.encoded(fused, valid) != stored)
+    difference = np.where(apart, np.abs(fused - np.where(both, decoded, 0)), 0)
+    step = _steps(np.where(apart, stored, stored.dtype.type(1)))
+    gain = np.abs(np.array(made.gain))[:, None, None]
+    half = np.divide(step / 2, gain, out=np.zeros(stored.shape), where=(gain > 0) & apart)
+    most = np.unravel_index(np.argmax(difference), difference.shape)
+    return Exactness(
+        windows=1,
+        pixels=int(both.sum()),
+        largest=float(difference[most]),
+        rounding=float(half[most]),
+        excess=float(np.maximum(difference - half, 0).max()),
+        masks=int((valid != ~np.isnan(decoded)).any(0).sum()),
+    )
+
+
+def _steps(stored: NDArray[Any]) -> NDArray[Any]:
+    """How far the next value of the type is."""
+    if stored.dtype.kind != "f":
+        return np.ones(stored.shape)
+    with np.errstate(over="ignore"):  # of the largest value of all there is no next
+        return np.asarray(np.spacing(np.abs(stored)))
+
+
+def places(tiling: Tiling) -> list[Window]:
+    """Windows centred where tiles meet, and some anywhere: the same ones each time."""
+    chance = random.Random(0)
+    rows, columns = tiling.shape
+    along, down = (range(tiling.size, n, tiling.size) for n in tiling.shape)
+    centres = []
+    for _ in range(OF_EACH):
+        anywhere = chance.randrange(rows), chance.randrange(columns)
+        on_row = chance.choice(along) if along else anywhere[0]
+        on_column = chance.choice(down) if down else anywhere[1]
+        centres += [anywhere, (on_row, on_column), (on_row, anywhere[1]), (anywhere[0], on_column)]
+    found = [_around(centre, tiling.shape) for centre in centres]
+    return sorted(set(found), key=lambda window: window.start)
+
+
+def _around(centre: tuple[int, ...], shape: tuple[int, ...]) -> Window:
+    start = tuple(
+        max(0, min(at - EDGE // 2, n - EDGE)) for at, n in zip(centre, shape, strict=True)
+    )  # moved inside at the image's edge
+    stop = tuple(min(n, first + EDGE) for first, n in zip(start, shape, strict=True))
+    return Window(start, stop)
+
+
+def _recipe_folder(path: Path) -> Path:
+    report = path.resolve().parent / "report.json"
+    try:
+        return Path(json.loads(report.read_bytes())["recipe_folder"])
+    except (OSError, ValueError, KeyError, TypeError):
+        raise StoreError(
+            f"{path}: {report} does not say where its recipe lies: name the recipe's folder with --folder"
+        ) from None
+
+
+def _job(store: Store, folder: Path) -> Job:
+    """The scene of a store, planned again from the store's own recipe; refused where anything has changed."""
+    name = store.path.resolve().name.removesuffix(".zarr")
+    try:
+        plan = make_plan(_recipe(store, folder), only=glob.escape(name))
+    except RecipeError as error:
+        reason = str(error).splitlines()[0]
+        raise StoreError(
+            f"{store.path}: its scene can't be planned again from {folder} ({reason}): "
+            "--folder names the folder of its recipe"
+        ) from None
+    if not plan.jobs:
+        raise StoreError(f"{store.path}: {plan.failures[0].reason}")
+    job = replace(plan.jobs[0], store=store.path)
+    changed = changes(store.record, {**job.record, "precision": store.record.get("precision")})
+    if changed:
+        raise StoreError(f"{store.path} was made otherwise than it would be now: {'; '.join(changed)}")
+    return job
+
+
+def _recipe(store: Store, folder: Path) -> Recipe:
+    try:
+        recipe = json.loads(json.dumps(store.record["recipe"]))
+        # a record is sorted by its keys, and the order of roles decides the reference
+        recipe["inputs"] = {role: recipe["inputs"][role] for role in store.record["identity"]["roles"]}
+        if not recipe["fusion"]["weights"]:
+            del recipe["fusion"]["weights"]  # of a method that has none
+    except (KeyError, TypeError) as error:
+        raise StoreError(f"{store.path} is damaged: its record lacks {error}") from None
+    return Recipe.model_validate({**recipe, "folder": folder})
