@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import subprocess
@@ -90,13 +91,26 @@ def test_a_file_that_is_no_lease_is_replaced(tmp_path: Path, text: str) -> None:
         assert holder_of(tmp_path) == held.holder
 
 
-def test_of_many_that_want_it_exactly_one_has_it(tmp_path: Path) -> None:
-    left_behind(tmp_path, replace(HERE, machine="elsewhere", token="theirs"), 2 * STALE)
-    start, end = threading.Barrier(12), threading.Barrier(12)
+@pytest.mark.parametrize("left", ["nothing", "stale", "no lease"])
+def test_of_many_that_want_it_exactly_one_has_it(tmp_path: Path, left: str) -> None:
+    for turn in range(20):
+        folder = tmp_path / str(turn)
+        folder.mkdir()
+        if left == "stale":
+            left_behind(folder, replace(HERE, machine="elsewhere", token="theirs"), 2 * STALE)
+        elif left == "no lease":
+            (folder / NAME).write_text("{")
+        assert winners(folder, 12) == 1
+        assert list(folder.iterdir()) == []
+
+
+def winners(folder: Path, many: int) -> int:
+    """How many of so many threads, begun together, hold the lease at the same time."""
+    start, end = threading.Barrier(many), threading.Barrier(many)
     held: list[Lease] = []
 
     def take() -> None:
-        mine = Lease(tmp_path)
+        mine = Lease(folder)
         start.wait()
         try:
             with mine:
@@ -105,13 +119,28 @@ def test_of_many_that_want_it_exactly_one_has_it(tmp_path: Path) -> None:
         except BusyError:
             end.wait()
 
-    threads = [threading.Thread(target=take) for _ in range(12)]
+    threads = [threading.Thread(target=take) for _ in range(many)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert len(held) == 1
-    assert list(tmp_path.iterdir()) == []
+    return len(held)
+
+
+def test_a_claim_of_a_run_that_died_is_in_nobodys_way(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dead = replace(HERE, machine="elsewhere", token="theirs")
+    left_behind(tmp_path, dead, 2 * STALE)
+    claim = tmp_path / f"{NAME}.{hashlib.sha256(dead.to_json().encode()).hexdigest()[:32]}.claim.partial"
+    claim.touch()
+    monkeypatch.setattr(lease, "PAUSE", 0.0)
+    with pytest.raises(BusyError, match="changes hands"):
+        Lease(tmp_path).__enter__()
+    os.utime(claim, (0, 0))
+    with Lease(tmp_path) as held:
+        assert holder_of(tmp_path) == held.holder
+    assert not claim.exists()
 
 
 def test_the_heart_beats(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

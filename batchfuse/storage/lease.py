@@ -6,14 +6,15 @@ heartbeat. No file lock is used, since network file systems differ in what their
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import socket
 import threading
 import time
 import uuid
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -29,6 +30,7 @@ NAME = ".batchfuse-lease.json"
 """Name of the file in the output folder."""
 BEAT = 10.0  # seconds between heartbeats
 STALE = 60.0  # seconds without one after which the lease of another host counts as left behind
+TRIES, PAUSE = 50, 0.1  # for the lease while others, too, find a stale one; seconds between
 SAME_START = 2.0  # seconds by which two readings of a process's start may differ
 
 
@@ -94,11 +96,11 @@ class Lease:
 
     def __enter__(self) -> Lease:
         """Raises BusyError while another run holds it, RecipeError where it can't be written."""
-        for _ in range(3):
-            if self._made():
+        for _ in range(TRIES):
+            if self._made() or self._taken_over():
                 self._heart.start()
                 return self
-            self._remove_if_stale()
+            time.sleep(PAUSE)
         raise BusyError(f"{self.path} changes hands at this moment: try again")
 
     def __exit__(
@@ -111,51 +113,56 @@ class Lease:
 
     def _made(self) -> bool:
         """Whether the file could be made, which only one of many can."""
-        partial = self.path.with_name(f"{NAME}.{self.holder.token}.partial")
-        try:
-            partial.write_text(self.holder.to_json(), encoding="utf-8")
+        with self._written() as partial:
             try:
                 os.link(partial, self.path)  # as exclusive as O_EXCL, and never seen half-written
                 return True
             except FileExistsError:
                 return False
             except OSError:  # a file system without hard links
-                return self._made_without_links()
-        except OSError as error:
-            raise RecipeError(f"the lease {self.path} can't be written ({error.strerror})") from error
-        finally:
-            partial.unlink(missing_ok=True)
+                return _made_alone(self.path, self.holder.to_json())
 
-    def _made_without_links(self) -> bool:
-        try:
-            with self.path.open("x", encoding="utf-8") as file:
-                file.write(self.holder.to_json())
-            return True
-        except FileExistsError:
-            return False
+    def _taken_over(self) -> bool:
+        """Whether a lease that a dead run left could be replaced; raises BusyError where the run lives.
 
-    def _remove_if_stale(self) -> None:
-        """Removes what a dead run left; raises BusyError where the run lives."""
+        Of many that find it stale, only the one that makes the claim, which is named after what was found,
+        may replace it; and only while it is still what was found.
+        """
         found = _read(self.path)
         if found is None and not self.path.exists():
-            return
+            return False
         if found is not None and (why := _alive(found, self.path)):
             raise BusyError(
                 f"{self.path.parent} is in use: process {found.process} on {found.host} is fusing into it "
                 f"({why}). Wait for it or stop it; `batchfuse status {self.path.parent}` says how far it is"
             )
-        # renamed first: of two runs that find it stale, one takes it away, and sees what it took
-        doomed = self.path.with_name(f"{NAME}.{uuid.uuid4().hex}.partial")
+        name = hashlib.sha256((found.to_json() if found else "").encode()).hexdigest()[:32]
+        claim = self.path.with_name(f"{NAME}.{name}.claim.partial")
+        with self._written() as partial:
+            if not _made_alone(claim, self.holder.to_json()):
+                if _age(claim) >= STALE:  # whoever made it died within that moment
+                    claim.unlink(missing_ok=True)
+                return False
+            try:
+                if _read(self.path) != found:
+                    return False
+                partial.replace(self.path)
+                return True
+            finally:
+                claim.unlink(missing_ok=True)
+
+    @contextmanager
+    def _written(self) -> Iterator[Path]:
+        """The lease under a name of its own, which is gone afterwards."""
+        partial = self.path.with_name(f"{NAME}.{self.holder.token}.partial")
         try:
-            self.path.replace(doomed)
-            if _read(doomed) != found:  # another run's, taken in the meantime: given back
-                with suppress(FileExistsError):
-                    os.link(doomed, self.path)
-            doomed.unlink(missing_ok=True)
-        except FileNotFoundError:
-            return
+            partial.write_text(self.holder.to_json(), encoding="utf-8")
+            yield partial
         except OSError as error:
-            raise RecipeError(f"the stale lease {self.path} can't be removed ({error.strerror})") from error
+            raise RecipeError(f"the lease {self.path} can't be written ({error.strerror})") from error
+        finally:
+            with suppress(OSError):
+                partial.unlink(missing_ok=True)
 
     def _beat(self) -> None:
         while not self._ended.wait(BEAT):
@@ -173,6 +180,16 @@ class Lease:
                 os.utime(self.path)
             except (OSError, RecipeError):
                 continue  # a file system that is away for a moment
+
+
+def _made_alone(path: Path, text: str) -> bool:
+    """Whether a file that was not there could be made, which only one of many can."""
+    try:
+        with path.open("x", encoding="utf-8") as file:
+            file.write(text)
+        return True
+    except FileExistsError:
+        return False
 
 
 def holder_of(folder: Path) -> Holder | None:
