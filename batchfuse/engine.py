@@ -17,6 +17,7 @@ from batchfuse.errors import RecipeError, SceneError
 from batchfuse.imagery.naming import natural_order
 from batchfuse.pace import Pace
 from batchfuse.plan import Job, Plan, make_plan
+from batchfuse.profile import is_remote
 from batchfuse.recipe import Profile, Recipe
 from batchfuse.report.progress import Progress, Silence, counted, duration
 from batchfuse.report.report import Outcome, Report, check_writable
@@ -74,6 +75,8 @@ def run_plan(
     profile = profile or Profile()
     folder = plan.recipe.output_folder
     _prepare(folder)
+    if is_remote(profile.cluster):
+        plan = plan.absolute()
     runner = _Runner(plan, profile, overwrite, progress or Silence())
     with Lease(folder, on_loss=runner.halt):
         _sweep(folder)

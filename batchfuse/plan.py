@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import fnmatch
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -115,6 +115,17 @@ class Job:
         """Bytes of the fused image before compression."""
         return self.pixels * len(self.reference.bands) * np.dtype(self.dtype).itemsize
 
+    def absolute(self) -> Job:
+        """The same job for workers that were started in other folders."""
+        sources = tuple(source.absolute() for source in self.scene.sources)
+        weights = str(Path(self.weights).absolute()) if Path(self.weights).is_file() else self.weights
+        return replace(
+            self,
+            scene=replace(self.scene, sources=sources),
+            store=self.store.absolute(),
+            weights=weights,
+        )
+
     def memory(self, threads: int) -> int:
         """Bytes that a worker needs, roughly, which fuses so many tiles at once."""
         halo = 2 * self.tiling.halo
@@ -156,6 +167,14 @@ class Plan:
     def tiles(self) -> int:
         """Tiles of all scenes."""
         return sum(len(job.tiling) for job in self.jobs)
+
+    def absolute(self) -> Plan:
+        """The same plan for workers that were started in other folders."""
+        return replace(
+            self,
+            jobs=tuple(job.absolute() for job in self.jobs),
+            campaign=tuple(job.absolute() for job in self.campaign),
+        )
 
     def memory(self, threads: int) -> int:
         """Bytes that a worker with so many threads needs for the largest of the scenes, roughly."""

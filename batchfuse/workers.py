@@ -38,7 +38,7 @@ SETTINGS = {
     "distributed.scheduler.allowed-failures": DEATHS - 1,
     # tasks wait at the worker and not at the scheduler: the next begins when one ends
     "distributed.scheduler.worker-saturation": "inf",
-    # Dask's processes serve their state over HTTP: to this machine only, on any free port
+    # a fork would carry over threads' locks, and CUDA
     "distributed.worker.multiprocessing-method": "spawn",
 }
 
@@ -133,12 +133,12 @@ class LocalPool(_DaskPool):
         workers, threads = profile.numbers(gpus_for(profile.device) if profile.workers == "auto" else 0)
         self.slots = workers * threads
         """See ``Pool``."""
-        self._count = workers
         with dask.config.set(SETTINGS), _spared_from_interrupts():
             self._cluster = LocalCluster(
                 n_workers=workers,
                 threads_per_worker=threads,
                 processes=True,
+                # Dask serves its state over HTTP: to this machine only, on any free port
                 dashboard_address="127.0.0.1:0",
                 worker_dashboard_address="127.0.0.1:0",
                 memory_limit=0,

@@ -113,13 +113,17 @@ def compare_halves(rounds: int) -> None:
         for number in range(8):
             make_pair(folder, f"{'ab'[number % 2]}{number}", 1024)
         (folder / "two.yaml").write_text("cluster: processes\nworkers: 2\nthreads: 1\n")
-        (folder / "one.yaml").write_text("cluster: processes\nworkers: 1\nthreads: 1\n")
+        (folder / "one.yaml").write_text("cluster: threads\nthreads: 1\n")
         inputs = "inputs:\n  thermal: '{scene}_thermal.tif'\n  optical: '{scene}_optical.tif'\n"
         (folder / "recipe.yaml").write_text(f"{inputs}tiles: {{size: 512}}\n")
         ratios = []
         for number in range(rounds):
             together = timed(run_of(folder, "two.yaml", f"together{number}", "*"))
-            halves = [run_of(folder, "one.yaml", f"{half}{number}", f"{half}*") for half in "ab"]
+            # a core each, so that neither takes both for the network's own threads
+            halves = [
+                ["taskset", "-c", str(core), *run_of(folder, "one.yaml", f"{half}{number}", f"{half}*")]
+                for core, half in enumerate("ab")
+            ]
             apart = timed(*halves)
             ratios.append(apart / together)
             print(f"two workers {together:.1f} s, two runs {apart:.1f} s: {ratios[-1]:.3f}", flush=True)

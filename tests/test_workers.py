@@ -29,6 +29,7 @@ from batchfuse import workers
 from batchfuse.errors import RecipeError, SceneError
 from batchfuse.fusion import methods
 from batchfuse.fusion.device import gpus_for, resolved_device
+from batchfuse.fusion.shipped import weights_path
 from batchfuse.profile import Profile
 from batchfuse.storage.store import Store
 
@@ -101,6 +102,26 @@ def test_the_workers_of_a_scheduler_make_the_same_and_are_left_running(
     assert_same_stores(scenes)
     assert len(scheduler.scheduler_info["workers"]) == 2
     assert all("batchfuse" not in name for name in scheduler.scheduler.worker_plugins)
+
+
+def test_workers_that_were_started_elsewhere_find_files_that_are_named_from_here(
+    scenes: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (scenes / "mine.safetensors").write_bytes(weights_path("res2netfuse").read_bytes())
+    monkeypatch.chdir("/")
+    with LocalCluster(n_workers=1, threads_per_worker=1, **{**HERE, "processes": True}) as cluster:
+        monkeypatch.chdir(scenes)
+        recipe = recipe_of(
+            Path(), **{**SETTINGS, "fusion": {"strategy": "mean", "weights": "mine.safetensors"}}
+        )
+        profile = Profile.load(cluster.scheduler_address)
+        assert batchfuse.run(recipe, profile, only="[bc]").exit_code == 0
+    for name in ("b", "c"):
+        assert pixels(scenes / f"fused/{name}.zarr") == pixels(scenes / f"threads/{name}.zarr")
+
+
+def pixels(store: Path) -> dict[str, bytes]:
+    return {name: content for name, content in tree(store).items() if name.startswith("fused/")}
 
 
 def test_a_scheduler_file_leads_to_its_scheduler(scenes: Path, scheduler: LocalCluster) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +37,10 @@ class SourceFile:
     def identity(self) -> dict[str, Any]:
         """What a store remembers of the file: nothing that depends on where or when."""
         return {"name": self.path.name, "size": self.size, "checksum": self.checksum}
+
+    def absolute(self) -> SourceFile:
+        """The same file, found from whatever folder a process was started in."""
+        return replace(self, path=self.path.absolute())
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +118,11 @@ class Source:
     def is_colour(self) -> bool:
         """Whether the source has red, green and blue, or still more bands."""
         return len(self.bands) > 1
+
+    def absolute(self) -> Source:
+        """The same source, its files found from whatever folder a process was started in."""
+        quality = self.quality and replace(self.quality, file=self.quality.file.absolute())
+        return replace(self, files=tuple(file.absolute() for file in self.files), quality=quality)
 
     def identity(self) -> dict[str, Any]:
         """What a store remembers of its files."""
