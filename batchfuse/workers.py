@@ -23,7 +23,6 @@ from distributed.security import Security
 
 from batchfuse.cluster import Pool, Worker
 from batchfuse.errors import RecipeError, SceneError
-from batchfuse.fusion.device import gpus_for
 from batchfuse.machine import cores
 from batchfuse.place import device_named, take_place
 from batchfuse.profile import Profile
@@ -34,6 +33,7 @@ PATIENCE = 60.0  # seconds for workers to come up
 CONNECTING = 10.0  # seconds for a scheduler to answer
 LOOK = 5.0  # seconds after which workers are counted anew
 DEATHS = 3  # workers that may die on one task before the task is blamed
+NVIDIA = ("/dev/nvidiactl", "/dev/nvidia0", "/dev/dxg")  # one of these is there where CUDA works
 SETTINGS = {
     "distributed.scheduler.allowed-failures": DEATHS - 1,
     # tasks wait at the worker and not at the scheduler: the next begins when one ends
@@ -130,7 +130,7 @@ class LocalPool(_DaskPool):
 
     def __init__(self, profile: Profile) -> None:
         super().__init__(profile.device)
-        workers, threads = profile.numbers(gpus_for(profile.device) if profile.workers == "auto" else 0)
+        workers, threads = profile.numbers(_gpus(profile))
         self.slots = workers * threads
         """See ``Pool``."""
         with dask.config.set(SETTINGS), _spared_from_interrupts():
@@ -194,6 +194,15 @@ class RemotePool(_DaskPool):
     def close(self, at_once: bool) -> None:
         """See ``Pool``."""
         self._leave(at_once)
+
+
+def _gpus(profile: Profile) -> int:
+    """GPUs to share out, where the number of workers is left to us; torch is imported only to count them."""
+    if profile.workers != "auto" or not any(map(os.path.exists, NVIDIA)):
+        return 0
+    from batchfuse.fusion.device import gpus_for
+
+    return gpus_for(profile.device)
 
 
 class _Place(WorkerPlugin):

@@ -111,7 +111,7 @@ def compare_halves(rounds: int) -> None:
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
         for number in range(8):
-            make_pair(folder, f"{'ab'[number % 2]}{number}", 1024)
+            make_pair(folder, f"{'ab'[number % 2]}{number}", 2048)
         (folder / "two.yaml").write_text("cluster: processes\nworkers: 2\nthreads: 1\n")
         (folder / "one.yaml").write_text("cluster: threads\nthreads: 1\n")
         inputs = "inputs:\n  thermal: '{scene}_thermal.tif'\n  optical: '{scene}_optical.tif'\n"

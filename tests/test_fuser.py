@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import platform
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -108,6 +109,12 @@ def test_a_torch_without_the_fast_operators_gives_the_same(networks, monkeypatch
 def test_the_allocator_stays_as_the_user_set_it(monkeypatch):
     monkeypatch.setenv("MALLOC_TRIM_THRESHOLD_", "131072")
     assert keep_memory.__wrapped__() is False
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="the C library is another")
+def test_what_dask_sets_for_its_workers_is_no_wish_of_the_user(monkeypatch):
+    monkeypatch.setenv("MALLOC_TRIM_THRESHOLD_", "65536")
+    assert keep_memory.__wrapped__() is True
 
 
 @pytest.mark.parametrize("strategy", STRATEGIES)
