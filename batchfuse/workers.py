@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 import os
 import signal
 import socket
 import ssl
 import time
+import uuid
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import CancelledError
 from contextlib import contextmanager, suppress
@@ -36,8 +38,11 @@ DEATHS = 3  # workers that may die on one task before the task is blamed
 NVIDIA = ("/dev/nvidiactl", "/dev/nvidia0", "/dev/dxg")  # one of these is there where CUDA works
 SETTINGS = {
     "distributed.scheduler.allowed-failures": DEATHS - 1,
-    # tasks wait at the worker and not at the scheduler: the next begins when one ends
-    "distributed.scheduler.worker-saturation": "inf",
+    # nobody looks at what Dask measures of its own processes
+    "distributed.worker.profile.enabled": False,
+    "distributed.admin.tick.interval": "1s",
+    "distributed.admin.system-monitor.interval": "5s",
+    "distributed.admin.system-monitor.gil.enabled": False,
     # a fork would carry over threads' locks, and CUDA
     "distributed.worker.multiprocessing-method": "spawn",
 }
@@ -63,6 +68,7 @@ class _DaskPool:
 
     def __init__(self, device: str) -> None:
         self._device = device
+        self._token, self._numbers = uuid.uuid4().hex, itertools.count()
         self.workers: Sequence[Worker] = ()
         """See ``Pool``."""
         self._level = logging.getLogger("distributed").level
@@ -71,7 +77,10 @@ class _DaskPool:
 
     def submit(self, function: Callable[..., Any], item: tuple[Any, ...]) -> Any:
         """See ``Pool``."""
-        return self._client.submit(function, *item, pure=False)
+        # a key that names the task's own function: Dask learns how long each kind takes, and, since they
+        # are one group, keeps them at the scheduler until a worker is free
+        name = getattr(item[0], "__name__", function.__name__)
+        return self._client.submit(function, *item, key=(f"{name}-{self._token}", next(self._numbers)))
 
     def result(self, future: Future[Any]) -> Any:
         """See ``Pool``."""
