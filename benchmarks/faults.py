@@ -4,7 +4,8 @@
 
 For threads: kill -9 of the run. For processes: of the run, and of single workers. After each kill of a run
 the same command continues it; a killed worker is replaced while the run goes on. Every store is compared,
-byte for byte, with that of a run nobody disturbed. Prints a line a kill: the moment, what was killed, the
+byte for byte, with that of a run nobody disturbed. A moment is a random number of tiles that are there
+(none: somewhere in the start) and a random part of a second. Prints a line a kill: what was killed, the
 tiles there at that time, the tiles fused again, and whether the stores are identical.
 """
 
@@ -38,9 +39,9 @@ def main() -> None:
         prepare(folder)
         bad = 0
         for cluster, victim in (("threads", "run"), ("processes", "run"), ("processes", "worker")):
-            length = undisturbed(folder, cluster)
+            undisturbed(folder, cluster)
             for number in range(arguments.kills):
-                bad += not killed_once(folder, cluster, victim, rng.uniform(0.1, 1.0) * length, number)
+                bad += not killed_once(folder, cluster, victim, rng, number)
         print(f"{3 * arguments.kills} kills, {bad} stores that differ")
         sys.exit(bad > 0)
 
@@ -60,24 +61,24 @@ def command(folder: Path, cluster: str) -> list[str]:
     return [*run, "--profile", str(folder / f"{cluster}.yaml")]
 
 
-def undisturbed(folder: Path, cluster: str) -> float:
-    """Seconds that a whole run takes; its stores are kept to compare with."""
+def undisturbed(folder: Path, cluster: str) -> None:
+    """A whole run; its stores are kept to compare with."""
     shutil.rmtree(folder / "fused", ignore_errors=True)
-    began = time.monotonic()
     subprocess.run(command(folder, cluster), check=True)
-    length = time.monotonic() - began
     if (folder / "wanted").exists():
         assert stores(folder / "fused") == stores(folder / "wanted"), "threads and processes differ"
     else:
         (folder / "fused").rename(folder / "wanted")
-    return length
 
 
-def killed_once(folder: Path, cluster: str, victim: str, moment: float, number: int) -> bool:
+def killed_once(folder: Path, cluster: str, victim: str, rng: random.Random, number: int) -> bool:
     """Kills once, continues if need be, and says whether the stores are those of an undisturbed run."""
     shutil.rmtree(folder / "fused", ignore_errors=True)
+    wait_for = rng.randrange(chunks(folder / "wanted"))
     with subprocess.Popen(command(folder, cluster), stderr=subprocess.DEVNULL) as process:
-        time.sleep(moment)
+        while process.poll() is None and chunks(folder / "fused") < wait_for:
+            time.sleep(0.01)
+        time.sleep(rng.uniform(0, 0.5) if wait_for else rng.uniform(0, 4))
         there = chunks(folder / "fused")
         found = victims(process.pid) if victim == "worker" else [psutil.Process(process.pid)]
         for each in found[:1]:
@@ -92,7 +93,7 @@ def killed_once(folder: Path, cluster: str, victim: str, moment: float, number: 
     same = stores(folder / "fused") == stores(folder / "wanted")
     left = sorted(p.name for p in (folder / "fused").rglob("*") if "partial" in p.name or "lease" in p.name)
     print(
-        f"{number:>3} {cluster:>9} {victim:>6} killed after {moment:5.1f} s with {there:>3} tiles there, "
+        f"{number:>3} {cluster:>9} {victim:>6} killed with {there:>3} tiles there, exit code {code}, "
         f"{again} fused twice: {'identical' if same and not left else f'DIFFERENT {left}'}",
         flush=True,
     )
