@@ -142,17 +142,7 @@ class LocalPool(_DaskPool):
         workers, threads = profile.numbers(_gpus(profile))
         self.slots = workers * threads
         """See ``Pool``."""
-        with dask.config.set(SETTINGS), _spared_from_interrupts():
-            self._cluster = LocalCluster(
-                n_workers=workers,
-                threads_per_worker=threads,
-                processes=True,
-                # Dask serves its state over HTTP: to this machine only, on any free port
-                dashboard_address="127.0.0.1:0",
-                worker_dashboard_address="127.0.0.1:0",
-                memory_limit=0,
-                silence_logs=logging.CRITICAL,
-            )
+        self._cluster = _started(workers, threads)
         self._client = Client(self._cluster, set_as_default=False)
         try:
             self._client.register_plugin(_Place())
@@ -203,6 +193,27 @@ class RemotePool(_DaskPool):
     def close(self, at_once: bool) -> None:
         """See ``Pool``."""
         self._leave(at_once)
+
+
+def _started(workers: int, threads: int) -> Any:
+    """Dask's cluster of processes; RecipeError where they don't come up."""
+    try:
+        with dask.config.set(SETTINGS), _spared_from_interrupts():
+            return LocalCluster(
+                n_workers=workers,
+                threads_per_worker=threads,
+                processes=True,
+                # Dask serves its state over HTTP: to this machine only, on any free port
+                dashboard_address="127.0.0.1:0",
+                worker_dashboard_address="127.0.0.1:0",
+                memory_limit=0,
+                silence_logs=logging.CRITICAL,
+            )
+    except (RuntimeError, OSError, TimeoutError) as error:
+        raise RecipeError(
+            f"the worker processes can't be started ({_said(error)}): use `cluster: threads`; in a program of "
+            'your own, run them below `if __name__ == "__main__":`, as Python starts each from its beginning'
+        ) from error
 
 
 def _gpus(profile: Profile) -> int:

@@ -312,6 +312,20 @@ def test_a_second_run_is_refused_and_a_killed_one_is_taken_over(long_run: Path) 
     assert subprocess.run(status, check=False, capture_output=True, text=True).returncode == 0
 
 
+def test_a_program_without_its_guard_is_told_of_it(long_run: Path) -> None:
+    program = long_run / "program.py"
+    program.write_text(
+        "import batchfuse\n"
+        f"recipe = batchfuse.Recipe.load({str(long_run / 'recipe.yaml')!r})\n"
+        f"batchfuse.run(recipe, batchfuse.Profile.load({str(long_run / 'two.yaml')!r}))\n"
+    )
+    done = subprocess.run(
+        [sys.executable, str(program)], check=False, capture_output=True, text=True, timeout=120
+    )
+    assert done.returncode == 1
+    assert "run them below `if __name__" in done.stderr.splitlines()[-1]
+
+
 # numbers and devices
 
 
