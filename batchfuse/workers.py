@@ -212,7 +212,7 @@ def _started(workers: int, threads: int) -> Any:
     except (RuntimeError, OSError, TimeoutError) as error:
         raise RecipeError(
             f"the worker processes can't be started ({_said(error)}): use `cluster: threads`; in a program "
-            'of your own, run them below `if __name__ == "__main__":`, as Python starts each from its beginning'
+            'of your own, run them below `if __name__ == "__main__":`: Python starts each from its beginning'
         ) from error
 
 
