@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from batchfuse.cli.export import print_export
-from batchfuse.cli.options import VERBOSE, told
+from batchfuse.cli.options import PROFILE, VERBOSE, told
 from batchfuse.cli.run import progress_of
 
 __all__ = ["fuse"]
@@ -46,7 +46,7 @@ __all__ = ["fuse"]
     help="none, minmax or percentiles, of the whole image, to the ends of the type. Default: none; of a PNG "
     "whose reference has more than 8 bits, percentiles.",
 )
-@click.option("--profile", metavar="NAME|FILE", help="Where it runs: a shipped profile (laptop) or a file.")
+@PROFILE
 @click.option("--overwrite", is_flag=True, help="Replace an output that is there.")
 @click.option("-q", "--quiet", is_flag=True, help="Only errors.")
 @VERBOSE

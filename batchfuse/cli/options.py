@@ -26,7 +26,10 @@ SET = click.option(
 )
 ONLY = click.option("--only", metavar="GLOB", help="Only scenes whose name matches.")
 PROFILE = click.option(
-    "--profile", metavar="NAME|FILE", help="Where it runs: a shipped profile (laptop) or a file."
+    "--profile",
+    metavar="NAME|FILE|ADDRESS",
+    help="Where it runs: laptop (the default), processes, workstation, a profile's file, or a scheduler's "
+    "address.",
 )
 JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 VERBOSE = click.option("-v", "--verbose", is_flag=True, help="More lines; errors with their traceback.")

@@ -119,10 +119,13 @@ def _aligned(rows: list[tuple[str, ...]]) -> list[str]:
 
 def _memory(plan: Plan, profile: Profile) -> str:
     """What a process needs, and of how many."""
+    from batchfuse.profile import is_remote
     from batchfuse.report.progress import counted
 
     workers, threads = profile.numbers()
     of = "memory" if workers == 1 else f"memory in each of {workers} processes,"
+    if is_remote(profile.cluster):  # how many they are, and of how many threads, is known only there
+        of = "memory in a worker"
     return f"{_bytes(plan.memory(threads))} of {of} with {counted(threads, 'tile')} at a time"
 
 
