@@ -219,8 +219,8 @@ def make_plan(recipe: Recipe, only: str | None = None, found: Discovery | None =
     found = found or _found(recipe)
     scenes = [scene for scene in found.scenes if only is None or fnmatch.fnmatchcase(scene.name, only)]
     if only is not None and not scenes:
-        first = ", ".join(scene.name for scene in found.scenes[:5])
-        raise RecipeError(f"--only {only} matches none of the {len(found.scenes)} scenes ({first}, …)")
+        first = ", ".join(scene.name for scene in found.scenes[:5]) + (", …" if len(found.scenes) > 5 else "")
+        raise RecipeError(f"--only {only} matches none of the {len(found.scenes)} scenes ({first})")
     jobs: list[Job] = []
     failures = _incomplete(recipe, found, only)
     names = {scene.name for scene in scenes}

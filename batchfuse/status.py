@@ -47,7 +47,7 @@ class FolderStatus:
     holder: Holder | None
     """The run that writes into it now."""
     killed: bool
-    """Whether the last run ended without saying so."""
+    """Whether the last run ended without saying so, and left something to do."""
 
     def count(self, state: str) -> int:
         """Scenes in this state."""
@@ -103,7 +103,9 @@ def status_of(path: Path) -> FolderStatus:
         for name in names
     )
     holder = holder_of(path)
-    return FolderStatus(path, scenes, holder, killed=holder is None and report.get("finished") is False)
+    unfinished = any(scene.state != "done" for scene in scenes)
+    killed = holder is None and report.get("finished") is False and unfinished
+    return FolderStatus(path, scenes, holder, killed)
 
 
 def _report(folder: Path) -> Mapping[str, Any]:

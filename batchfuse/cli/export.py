@@ -10,6 +10,7 @@ import click
 
 from batchfuse.cli.options import VERBOSE, told
 from batchfuse.errors import RecipeError, SceneError
+from batchfuse.report.progress import sized
 
 if TYPE_CHECKING:
     from batchfuse.exports import Exported
@@ -64,9 +65,11 @@ def export(
 
     wanted = Export.of(to, dtype, stretch or "none")
     chosen = [store for path in paths for store in _stores(path)]
-    if output and len(chosen) > 1 and output.exists() and not output.is_dir():
-        raise RecipeError(f"--output {output} is a file, and there are {len(chosen)} stores: name a folder")
-    folder = output if output and (len(chosen) > 1 or output.is_dir()) else None
+    # a folder of stores asks for a folder, however many it holds
+    several = len(chosen) > 1 or chosen != list(paths)
+    if output and several and output.exists() and not output.is_dir():
+        raise RecipeError(f"--output {output} is a file, and PATH may have several stores: name a folder")
+    folder = output if output and (several or output.is_dir()) else None
     failed = False
     for store in chosen:
         place = wanted.beside(folder / store.name if folder else store)
@@ -83,7 +86,7 @@ def print_export(made: Exported) -> None:
     """A line for the file, and one for each doubt."""
     for line in made.warnings:
         click.echo(f"warning: {made.path.name}: {line}", err=True)
-    click.echo(f"{made.path}: {made.dtype}, {made.path.stat().st_size / 1e6:.1f} MB")
+    click.echo(f"{made.path}: {made.dtype}, {sized(made.path.stat().st_size)}")
 
 
 def _stores(path: Path) -> list[Path]:

@@ -11,6 +11,7 @@ import click
 from batchfuse.cli.export import print_export
 from batchfuse.cli.options import PROFILE, VERBOSE, told
 from batchfuse.cli.run import progress_of
+from batchfuse.report.progress import sized
 
 __all__ = ["fuse"]
 
@@ -83,4 +84,4 @@ def fuse(
     if made:
         print_export(made)
     else:
-        click.echo(f"{output}: complete, {outcome.bytes / 1e6:.1f} MB")
+        click.echo(f"{output}: complete, {sized(outcome.bytes)}")

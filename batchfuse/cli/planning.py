@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from batchfuse.report.alike import alike, kind_of
+from batchfuse.report.progress import counted, sized
 
 if TYPE_CHECKING:
     from batchfuse.imagery.discovery import Unmatched
@@ -34,8 +35,6 @@ def planned(
 
 def print_plan(plan: Plan, profile: Profile, verbose: bool) -> None:
     """Scene by scene, then what many of them share, then the sum."""
-    from batchfuse.report.progress import counted
-
     told = [(job.scene.name, line) for job in plan.jobs for line in _about(job)]
     shared = [] if verbose else [group for group in alike(told) if group.scenes > 1]
     kinds = {kind_of(group.scene, group.line) for group in shared}
@@ -58,7 +57,7 @@ def print_plan(plan: Plan, profile: Profile, verbose: bool) -> None:
     click.echo(
         f"{counted(len(plan.jobs), 'scene')} to fuse into {plan.recipe.output_folder}, "
         f"{len(plan.failures)} that can't be, {counted(plan.tiles, 'tile')}, "
-        f"{_bytes(sum(job.bytes_out for job in plan.jobs))} before compression, "
+        f"{sized(sum(job.bytes_out for job in plan.jobs))} before compression, "
         f"{_memory(plan, profile)}"
     )
 
@@ -97,14 +96,12 @@ def _about(job: Job) -> list[str]:
 
 
 def _cells(job: Job) -> tuple[str, ...]:
-    from batchfuse.report.progress import counted
-
     rows, columns = job.scene.grid.shape
     return (
         f"{job.scene.name}:",
         f"{columns}x{rows} pixels {job.place},",
         f"{counted(len(job.tiling), 'tile')} of {job.tiling.size},",
-        _bytes(job.bytes_out),
+        sized(job.bytes_out),
     )
 
 
@@ -120,18 +117,9 @@ def _aligned(rows: list[tuple[str, ...]]) -> list[str]:
 def _memory(plan: Plan, profile: Profile) -> str:
     """What a process needs, and of how many."""
     from batchfuse.profile import is_remote
-    from batchfuse.report.progress import counted
 
     workers, threads = profile.numbers()
     of = "memory" if workers == 1 else f"memory in each of {workers} processes,"
     if is_remote(profile.cluster):  # how many they are, and of how many threads, is known only there
         of = "memory in a worker"
-    return f"{_bytes(plan.memory(threads))} of {of} with {counted(threads, 'tile')} at a time"
-
-
-def _bytes(size: float) -> str:
-    for unit in ("bytes", "kB", "MB", "GB", "TB"):
-        if size < 1000 or unit == "TB":
-            break
-        size /= 1000
-    return f"{size:.3g} {unit}"
+    return f"{sized(plan.memory(threads))} of {of} with {counted(threads, 'tile')} at a time"

@@ -11,7 +11,7 @@ from typing import Protocol, TextIO
 from batchfuse.report.account import Account, Size
 from batchfuse.report.alike import Kinds
 
-__all__ = ["Lines", "Progress", "Silence", "counted", "duration", "shortened"]
+__all__ = ["Lines", "Progress", "Silence", "counted", "duration", "shortened", "sized"]
 
 NAMED = 3  # scenes under way that a line of a log names
 
@@ -168,3 +168,12 @@ def shortened(text: str, width: int, gap: str = "…") -> str:
         return text
     kept = max(0, width - len(gap))
     return text[: kept - kept // 2] + gap + text[len(text) - kept // 2 :]
+
+
+def sized(size: float) -> str:
+    """Bytes as people say them: 144 kB, 3.2 GB."""
+    for unit in ("bytes", "kB", "MB", "GB", "TB"):
+        if size < 1000 or unit == "TB":
+            break
+        size /= 1000
+    return f"{size:.3g} {unit}"
