@@ -352,6 +352,13 @@ def test_a_folder_exports_each_complete_store(tmp_path: Path) -> None:
     assert {p.name for p in (tmp_path / "pictures").glob("*.png")} == {"a.png", "b.c.png"}
 
 
+def test_a_folder_of_one_store_is_exported_into_a_folder(tmp_path: Path) -> None:
+    write_store(tmp_path / "fused/a.zarr", scenery("uint8"))
+    done = call(tmp_path / "fused", "--to", "png", "-o", tmp_path / "pictures")
+    assert done.exit_code == 0, done.output
+    assert (tmp_path / "pictures/a.png").is_file()
+
+
 def test_one_store_becomes_the_file_that_is_named(tmp_path: Path) -> None:
     write_store(tmp_path / "a.zarr", scenery("float32"))
     wanted = ("--to", "png", "--dtype", "uint8", "--stretch", "minmax", "-o", tmp_path / "new/x.png")
