@@ -58,10 +58,13 @@ def export(
         threads: that compress at a time.
 
     Raises:
-        StoreError: the store is not complete or damaged, ``path`` is taken, or can't be written.
+        StoreError: the store is not complete or damaged, has bands that the format can't hold, ``path`` is
+            taken, or can't be written.
     """
     if not store.complete:
         raise StoreError(f"{store.path} is not complete: run its recipe again, then export it")
+    if refused := wanted.refusal(len(store.bands)):
+        raise StoreError(f"{store.path}: {refused}")
     if path.is_dir():
         raise StoreError(f"{path} is a folder: name a file")
     if path.exists() and not overwrite:

@@ -306,6 +306,7 @@ def _job(
     alignments = tuple(placed.aligned(source, sources[index]) for source in sources)
     _refuse_mixed_scales(recipe, sources[index])
     _refuse_many_bands(source for i, source in enumerate(sources) if i != index)
+    _refuse_exports(recipe.output.also, sources[index])
     if recipe.grid.mismatch == "error":
         _refuse_mismatch(placed, sources, alignments)
     size = recipe.tiles.size
@@ -355,6 +356,15 @@ def _refuse_many_bands(others: Iterable[Source]) -> None:
             raise SceneError(
                 f"{source.name} has {len(source.bands)} bands and is not the reference: say which one or "
                 f"which three (red, green, blue) with `bands:`, or say `reference: {source.role}`"
+            )
+
+
+def _refuse_exports(wanted: Iterable[Export], reference: Source) -> None:
+    """What can't be exported is told before an hour is spent on fusing it."""
+    for export in wanted:
+        if refused := export.refusal(len(reference.bands)):
+            raise SceneError(
+                f"`output.also`: {refused}, or choose one or three of {reference.name} with `bands:`"
             )
 
 
