@@ -174,6 +174,15 @@ def test_what_is_there_is_replaced_on_demand_only_and_foreign_folders_never(fold
     done("ir.png", "vis.jpg", "-o", "x.zarr", "-q")
     assert "--overwrite" in call("ir.png", "vis.jpg", "-o", "x.zarr").stderr
     done("ir.png", "vis.jpg", "-o", "x.zarr", "--overwrite")
+    recipe = batchfuse.Recipe(
+        inputs={"one": "a.tif", "two": "b.tif"}, folder=folder, output={"path": "wanted", "pyramid": True}
+    )
+    for name in ("a.tif", "b.tif"):
+        write_raster(folder / name, photo((260, 20))[0])
+    assert batchfuse.run(recipe).exit_code == 0
+    assert (folder / "wanted/scene.levels.zarr").exists()
+    done("ir.png", "vis.jpg", "-o", "wanted/scene.zarr", "--overwrite")
+    assert not (folder / "wanted/scene.levels.zarr").exists()
     (folder / "y.zarr").mkdir()
     (folder / "y.zarr/mine.txt").touch()
     refused = call("ir.png", "vis.jpg", "-o", "y.zarr", "--overwrite")
