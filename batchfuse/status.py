@@ -13,7 +13,7 @@ from batchfuse.geometry.tiling import Tiling
 from batchfuse.imagery.naming import natural_order
 from batchfuse.report.progress import counted
 from batchfuse.storage.lease import Holder, holder_of
-from batchfuse.storage.store import Store, is_store
+from batchfuse.storage.store import Store, is_store, stores_within
 
 __all__ = ["FolderStatus", "SceneStatus", "status_of"]
 
@@ -94,7 +94,7 @@ def status_of(path: Path) -> FolderStatus:
         return FolderStatus(path, (_of_store(path, {}),), holder_of(path.parent), killed=False)
     report = _report(path)
     told = {scene["scene"]: scene for scene in report.get("scenes", [])}
-    stores = {entry.stem: entry for entry in path.iterdir() if entry.suffix == ".zarr" and is_store(entry)}
+    stores = {store.stem: store for store in stores_within(path) if store.suffix == ".zarr"}
     if not told and not stores:
         raise StoreError(f"{path} has neither stores nor a report of batchfuse: give a run's output folder")
     names = sorted({*told, *stores}, key=natural_order)

@@ -28,7 +28,7 @@ from batchfuse.exactness import LIMIT, compared, measure, merged, places
 from batchfuse.geometry.tiling import Tiling
 from batchfuse.geometry.window import Window
 from batchfuse.storage.check import Fault, check_store, stores_in
-from batchfuse.storage.store import Layout, Store
+from batchfuse.storage.store import Layout, Store, stores_within
 
 FORMS: dict[str, Layout] = {
     "format 2": LAYOUT,
@@ -195,6 +195,13 @@ def test_a_store_that_cannot_be_opened_is_a_fault_among_the_others(tmp_path: Pat
     (tmp_path / "empty").mkdir()
     with pytest.raises(StoreError, match="holds no store"):
         stores_in(tmp_path / "empty")
+
+
+def test_what_a_kill_left_under_a_hidden_name_is_no_store_of_a_folder(tmp_path: Path) -> None:
+    store = sealed(tmp_path / "a.zarr", "format 2")
+    shutil.copytree(store.path, tmp_path / f".b.zarr.{'0' * 32}.partial")
+    assert stores_in(tmp_path) == [store.path]
+    assert stores_within(tmp_path) == [store.path]
 
 
 def test_a_damaged_store_is_not_passed_over_for_the_levels_inside(tmp_path: Path) -> None:
