@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -17,6 +16,7 @@ from batchfuse.errors import RecipeError
 from batchfuse.plan import Failure, Job, Plan, Ranges
 from batchfuse.recipe import differences
 from batchfuse.report.progress import Progress, counted
+from batchfuse.storage.files import replace_file
 
 __all__ = ["FILE", "Ready", "ready"]
 
@@ -67,12 +67,11 @@ def ready(plan: Plan, cluster: Cluster, overwrite: bool, progress: Progress) -> 
         return Ready(_ranged(plan.jobs, kept), (), (*_doubts(plan), *_changes(path, kept, plan)))
     found = measured_over(cluster, plan.campaign, partial(progress.phase, "campaign"))
     readable = [job for job in plan.campaign if job.scene.name not in found.unreadable]
-    if readable:
-        made = Campaign(found.ranges, _settings(plan), {j.scene.name: _checksum(j) for j in readable})
-        _write(path, made)
-    else:
-        made = Campaign({}, {}, {})
+    made = Campaign(found.ranges, _settings(plan), {j.scene.name: _checksum(j) for j in readable})
     lost = {job.scene.name for job in plan.jobs} & found.unreadable.keys()
+    # a run that ends here counts the scene, too, once it is mended
+    if readable and not (lost and plan.recipe.on_error == "fail"):
+        _write(path, made)
     return Ready(
         _ranged([job for job in plan.jobs if job.scene.name not in lost], made),
         tuple(Failure(name, found.unreadable[name]) for name in sorted(lost)),
@@ -173,10 +172,8 @@ def _write(path: Path, campaign: Campaign) -> None:
         "settings": campaign.settings,
         "scenes": campaign.scenes,
     }
-    partial_path = path.with_name(f"{path.name}.{os.getpid()}.partial")
     try:
-        partial_path.write_text(json.dumps(stored, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-        partial_path.replace(path)
+        replace_file(path, f"{json.dumps(stored, indent=2, ensure_ascii=False)}\n".encode())
     except OSError as error:
         raise RecipeError(
             f"{path} can't be written ({error.strerror}): give another `output.path`"

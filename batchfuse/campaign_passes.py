@@ -6,11 +6,11 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
 
 from batchfuse.cluster import Cluster
 from batchfuse.errors import RecipeError, SceneError
 from batchfuse.geometry.window import Window
+from batchfuse.imagery.align import Alignment
 from batchfuse.imagery.aligned import counted_windows, refine_window, tally_window
 from batchfuse.imagery.distribution import Column, Distribution, Unit
 from batchfuse.imagery.scaling import byte_range, is_byte, nothing_valid, units_of
@@ -213,7 +213,7 @@ def _refined_parts(
         told(number + 1, len(jobs))
 
 
-def _placed(job: Job, index: int) -> tuple[Source, Any]:
+def _placed(job: Job, index: int) -> tuple[Source, Alignment]:
     return job.scene.sources[index], job.alignments[index]
 
 

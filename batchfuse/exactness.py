@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import glob
 import json
 import random
 import uuid
@@ -20,8 +19,9 @@ from batchfuse.errors import RecipeError, StoreError
 from batchfuse.fusion.device import resolved_device
 from batchfuse.geometry.tiling import Tiling
 from batchfuse.geometry.window import Window
+from batchfuse.imagery.discovery import NAMELESS, Discovery
 from batchfuse.machine import cores
-from batchfuse.plan import Job, make_plan
+from batchfuse.plan import Job, found_scenes, make_plan
 from batchfuse.recipe import Recipe
 from batchfuse.scene_run import stored_survey
 from batchfuse.storage.store import Store
@@ -159,15 +159,17 @@ def _recipe_folder(path: Path) -> Path:
         return Path(json.loads(report.read_bytes())["recipe_folder"])
     except (OSError, ValueError, KeyError, TypeError):
         raise StoreError(
-            f"{path}: {report} does not say where its recipe lies: name the recipe's folder with --folder"
+            f"{path}: {report} does not say where its recipe lies: name the recipe's folder with --folder, "
+            "or the one where `fuse` was called"
         ) from None
 
 
 def _job(store: Store, folder: Path) -> Job:
     """The scene of a store, planned again from the store's own recipe; refused where anything has changed."""
     name = store.path.resolve().name.removesuffix(".zarr")
+    recipe = _recipe(store, folder)
     try:
-        plan = make_plan(_recipe(store, folder), only=glob.escape(name))
+        plan = make_plan(recipe, found=_found(recipe, name))
     except RecipeError as error:
         reason = str(error).splitlines()[0]
         raise StoreError(
@@ -181,6 +183,17 @@ def _job(store: Store, folder: Path) -> Job:
     if changed:
         raise StoreError(f"{store.path} was made otherwise than it would be now: {'; '.join(changed)}")
     return job
+
+
+def _found(recipe: Recipe, name: str) -> Discovery:
+    """The one scene alone: of a campaign, too, no other file is opened."""
+    found = found_scenes(recipe)
+    scenes = [scene for scene in found.scenes if scene.name == name]
+    if not scenes and [scene.name for scene in found.scenes] == [NAMELESS]:
+        scenes = list(found.scenes)  # no wildcard names it, and `fuse` calls its store as it was told
+    if not scenes:
+        raise RecipeError(f"{name} is none of its {len(found.scenes)} scenes")
+    return Discovery(tuple(scenes), ())
 
 
 def _recipe(store: Store, folder: Path) -> Recipe:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -23,7 +23,7 @@ from batchfuse.recipe import Export
 from batchfuse.storage.export import Picture, signature_of, write_cog, write_png
 from batchfuse.storage.store import Store
 
-__all__ = ["Exported", "export", "export_again"]
+__all__ = ["Exported", "export", "export_again", "outdated"]
 
 PERCENTILES = (2.0, 98.0)
 """What `stretch: percentiles` shows as the ends of the type."""
@@ -58,10 +58,13 @@ def export(
         threads: that compress at a time.
 
     Raises:
-        StoreError: the store is not complete or damaged, ``path`` is taken, or can't be written.
+        StoreError: the store is not complete or damaged, has bands that the format can't hold, ``path`` is
+            taken, or can't be written.
     """
     if not store.complete:
         raise StoreError(f"{store.path} is not complete: run its recipe again, then export it")
+    if refused := wanted.refusal(len(store.bands)):
+        raise StoreError(f"{store.path}: {refused}")
     if path.is_dir():
         raise StoreError(f"{path} is a folder: name a file")
     if path.exists() and not overwrite:
@@ -91,6 +94,21 @@ def export_again(path: Path, wanted: Export, anew: bool) -> Exported:
         if found == _signature(store, wanted) and not anew:
             return Exported(place, Rendering(store, wanted).dtype, kept=True)
     return export(store, wanted, place, overwrite=True)
+
+
+def outdated(path: Path, wanted: Sequence[Export]) -> list[str]:
+    """Names of exports beside the store at ``path`` that are not wanted now and show an earlier image."""
+    store = Store.open(path)
+    kinds = {export.to for export in wanted}
+    others = [Export(to=to) for to in ("cog", "png") if to not in kinds]
+    found = [(other, other.beside(path)) for other in others]
+    return [
+        place.name
+        for other, place in found
+        if place.exists()
+        and (made := signature_of(place)) is not None
+        and made.get("store") != _signature(store, other)["store"]
+    ]
 
 
 def _signature(store: Store, wanted: Export) -> dict[str, Any]:

@@ -21,6 +21,7 @@ from batchfuse.plan import Plan, make_plan
 from batchfuse.recipe import Export, Profile, Recipe
 from batchfuse.report.progress import Progress
 from batchfuse.report.report import Outcome
+from batchfuse.storage.pyramid import remove_levels
 from batchfuse.storage.store import Store, is_store, remove_store
 
 __all__ = ["Wish", "fuse_files", "roles_of"]
@@ -183,6 +184,7 @@ def _delivered(store: Path, wanted: Export | None, out: Path, overwrite: bool) -
         return export(Store.open(store), wanted, out, overwrite=overwrite, threads=cores())
     if overwrite:
         remove_store(out)
+        remove_levels(out)  # which a run made of the image that was there
     try:
         store.replace(out)
     except OSError as error:

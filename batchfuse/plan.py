@@ -24,7 +24,7 @@ from batchfuse.imagery.scene import MaskRule, Scene, Source
 from batchfuse.imagery.target import SceneGrid, Target, scene_grid
 from batchfuse.recipe import Export, MaskSettings, Recipe
 
-__all__ = ["Failure", "Job", "Plan", "Ranges", "make_plan"]
+__all__ = ["Failure", "Job", "Plan", "Ranges", "found_scenes", "make_plan"]
 
 # measured with benchmarks/memory.py, rounded up
 PROCESS_BYTES = 600_000_000  # Python with its libraries, and GDAL's cache of blocks
@@ -216,7 +216,7 @@ def make_plan(recipe: Recipe, only: str | None = None, found: Discovery | None =
         if wanted.crs is not None:
             checked_crs(wanted.crs, f"inputs.{role}.crs")
     target = _target(recipe)
-    found = found or _found(recipe)
+    found = found or found_scenes(recipe)
     scenes = [scene for scene in found.scenes if only is None or fnmatch.fnmatchcase(scene.name, only)]
     if only is not None and not scenes:
         first = ", ".join(scene.name for scene in found.scenes[:5]) + (", …" if len(found.scenes) > 5 else "")
@@ -264,7 +264,8 @@ def _incomplete(recipe: Recipe, found: Discovery, only: str | None) -> list[Fail
     ]
 
 
-def _found(recipe: Recipe) -> Discovery:
+def found_scenes(recipe: Recipe) -> Discovery:
+    """The scenes of a recipe with their files; RecipeError where there is none, or they are ambiguous."""
     return discover(recipe.folder, recipe.patterns, recipe.manifest, left_out=recipe.output_folder)
 
 
@@ -306,6 +307,7 @@ def _job(
     alignments = tuple(placed.aligned(source, sources[index]) for source in sources)
     _refuse_mixed_scales(recipe, sources[index])
     _refuse_many_bands(source for i, source in enumerate(sources) if i != index)
+    _refuse_exports(recipe.output.also, sources[index])
     if recipe.grid.mismatch == "error":
         _refuse_mismatch(placed, sources, alignments)
     size = recipe.tiles.size
@@ -355,6 +357,15 @@ def _refuse_many_bands(others: Iterable[Source]) -> None:
             raise SceneError(
                 f"{source.name} has {len(source.bands)} bands and is not the reference: say which one or "
                 f"which three (red, green, blue) with `bands:`, or say `reference: {source.role}`"
+            )
+
+
+def _refuse_exports(wanted: Iterable[Export], reference: Source) -> None:
+    """What can't be exported is told before an hour is spent on fusing it."""
+    for export in wanted:
+        if refused := export.refusal(len(reference.bands)):
+            raise SceneError(
+                f"`output.also`: {refused}, or choose one or three of {reference.name} with `bands:`"
             )
 
 

@@ -196,6 +196,12 @@ class Export(Settings):
         except ValidationError as error:
             raise RecipeError(mistakes(error, cls, Document("export", {}))) from None
 
+    def refusal(self, bands: int) -> str | None:
+        """Why an image of so many bands can't be exported so, or None."""
+        if self.to != "png" or bands in (1, 3):
+            return None
+        return f"a PNG holds one band or red, green and blue, and the image has {bands} bands: export a cog"
+
     def beside(self, store: Path) -> Path:
         """Where the export of a store goes, if nobody says otherwise: its name with another ending."""
         return store.with_name(store.name.removesuffix(".zarr") + {"cog": ".tif", "png": ".png"}[self.to])

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 from batchfuse.changes import changes, other_ranges
 from batchfuse.cluster import Cluster, Stopped
 from batchfuse.errors import SceneError, StoreError
-from batchfuse.exports import export_again
+from batchfuse.exports import export_again, outdated
 from batchfuse.fusion.extremes import Extremes
 from batchfuse.fusion.precision import resolved_precision
 from batchfuse.imagery.aligned import measured_scaling
@@ -237,6 +237,8 @@ class SceneRun:
 
     def _export(self) -> None:
         """Makes what the recipe wants beside the store, each as one task; what is there alike is kept."""
+        for name in outdated(self.job.store, self.job.exports) if self.fused else ():
+            self.notes.append(f"{name} beside it shows an earlier image: export it again, or delete it")
         items = [(self.job.store, wanted, self.fused > 0) for wanted in self.job.exports]
         if not items:
             return

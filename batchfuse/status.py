@@ -13,7 +13,7 @@ from batchfuse.geometry.tiling import Tiling
 from batchfuse.imagery.naming import natural_order
 from batchfuse.report.progress import counted
 from batchfuse.storage.lease import Holder, holder_of
-from batchfuse.storage.store import Store, is_store
+from batchfuse.storage.store import Store, is_store, stores_within
 
 __all__ = ["FolderStatus", "SceneStatus", "status_of"]
 
@@ -93,8 +93,8 @@ def status_of(path: Path) -> FolderStatus:
     if is_store(path):
         return FolderStatus(path, (_of_store(path, {}),), holder_of(path.parent), killed=False)
     report = _report(path)
-    told = {str(scene.get("scene")): scene for scene in report.get("scenes", [])}
-    stores = {entry.stem: entry for entry in path.iterdir() if entry.suffix == ".zarr" and is_store(entry)}
+    told = {scene["scene"]: scene for scene in report.get("scenes", [])}
+    stores = {store.stem: store for store in stores_within(path) if store.suffix == ".zarr"}
     if not told and not stores:
         raise StoreError(f"{path} has neither stores nor a report of batchfuse: give a run's output folder")
     names = sorted({*told, *stores}, key=natural_order)
@@ -117,7 +117,18 @@ def _report(folder: Path) -> Mapping[str, Any]:
         raise StoreError(
             f"{folder / 'report.json'} can't be read ({error}): delete it, or run again"
         ) from None
-    return found if isinstance(found, dict) else {}
+    return found if _is_ours(found) else {}
+
+
+def _is_ours(found: Any) -> bool:
+    """Whether a report.json is a run's: other programs write files of that name."""
+    scenes = found.get("scenes") if isinstance(found, dict) else None
+    return isinstance(scenes, list) and all(
+        isinstance(scene, dict)
+        and isinstance(scene.get("scene"), str)
+        and isinstance(scene.get("tiles"), int)
+        for scene in scenes
+    )
 
 
 def _of_store(path: Path, told: Mapping[str, Any]) -> SceneStatus:
@@ -137,4 +148,4 @@ def _of_store(path: Path, told: Mapping[str, Any]) -> SceneStatus:
 def _without_store(told: Mapping[str, Any]) -> SceneStatus:
     failed = told.get("status") == "failed"
     state = "failed" if failed else "never started"
-    return SceneStatus(str(told["scene"]), state, int(told.get("tiles") or 0), 0, told.get("reason"))
+    return SceneStatus(told["scene"], state, told["tiles"], 0, told.get("reason"))

@@ -110,7 +110,8 @@ def test_an_export_of_other_settings_or_another_store_is_made_again(folder: Path
     stretched = (folder / "fused/a.png").read_bytes()
     assert stretched != plain
     # the store is replaced by a run that wants no export, so the picture is an old one
-    run(folder, [], output={"units": "unit"}, overwrite=True)
+    old = run(folder, [], output={"units": "unit"}, overwrite=True)
+    assert "a.png beside it shows an earlier image: export it again, or delete it" in old.warnings
     run(folder, [{"to": "png"}], output={"units": "unit"})
     assert (folder / "fused/a.png").read_bytes() not in (plain, stretched)
 
@@ -118,7 +119,8 @@ def test_an_export_of_other_settings_or_another_store_is_made_again(folder: Path
 def test_a_store_that_is_fused_again_is_exported_again(folder: Path) -> None:
     run(folder, ["cog"])
     before = stamps(folder)["a.tif"]
-    assert run(folder, ["cog"], overwrite=True).status == "complete"
+    again = run(folder, ["cog"], overwrite=True)
+    assert (again.status, "shows an earlier image" in str(again.warnings)) == ("complete", False)
     assert stamps(folder)["a.tif"] != before
 
 

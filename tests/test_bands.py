@@ -12,9 +12,11 @@ from rasters import photo, write_raster
 from shared_data import shared_data
 
 import batchfuse
-from batchfuse.errors import RecipeError
+from batchfuse.errors import RecipeError, StoreError
+from batchfuse.exports import export
 from batchfuse.geometry.window import Window
 from batchfuse.plan import make_plan
+from batchfuse.recipe import Export
 from batchfuse.storage.store import Store
 
 SHAPE = (60, 70)
@@ -164,6 +166,23 @@ def test_integers_and_pictures_of_four_bands(tmp_path: Path) -> None:
     assert fused(tmp_path).dtype == "uint16"
     assert make_plan(recipe_of(tmp_path)).jobs[0].reference.shown == (1, 2, 3)
     assert (tmp_path / "fused/a.quicklook.png").exists()
+
+
+@pytest.mark.parametrize("bands", [2, 4, 5])
+def test_a_picture_of_bands_that_are_no_colours_is_refused_before_anything_is_fused(
+    tmp_path: Path, bands: int
+) -> None:
+    write_scene(tmp_path, bands)
+    (failure,) = make_plan(recipe_of(tmp_path, output={"also": ["cog", "png"]})).failures
+    assert failure.reason.startswith("`output.also`: a PNG holds one band or red, green and blue")
+    assert f"has {bands} bands" in failure.reason
+    assert batchfuse.run(recipe_of(tmp_path, output={"also": ["cog"]})).exit_code == 0
+    with rasterio.open(tmp_path / "fused/a.tif") as dataset:
+        assert dataset.read().tobytes() == fused(tmp_path).read(Window.whole(SHAPE)).tobytes()
+    with pytest.raises(StoreError, match=f"a.zarr: a PNG holds .* has {bands} bands: export a cog"):
+        export(fused(tmp_path), Export(to="png"), tmp_path / "a.png")
+    one = {**INPUTS, "optical": {"path": INPUTS["optical"], "bands": [2]}}
+    assert make_plan(recipe_of(tmp_path, one, output={"also": ["png"]})).failures == ()
 
 
 def test_real_files_of_four_bands_run_or_say_why_not(tmp_path: Path) -> None:

@@ -341,6 +341,19 @@ def test_a_scene_that_cannot_be_read_fails_alone_and_counts_in_no_range(tmp_path
         assert (low, high) == pytest.approx((every.min(), np.percentile(every, 99.5)), rel=1e-12)
 
 
+def test_a_run_that_ends_at_a_scene_that_cannot_be_read_keeps_no_ranges_without_it(tmp_path: Path) -> None:
+    write_campaign(tmp_path, "ab")
+    whole = (tmp_path / "b_thermal.tif").read_bytes()
+    (tmp_path / "b_thermal.tif").write_bytes(whole[: len(whole) // 2])
+    recipe = recipe_of(tmp_path, on_error="fail")
+    assert batchfuse.run(recipe).exit_code == 1
+    assert not (tmp_path / "fused/campaign.json").exists()
+    (tmp_path / "b_thermal.tif").write_bytes(whole)
+    report = batchfuse.run(recipe)
+    assert (report.exit_code, report.warnings) == (0, ())
+    assert list(json.loads((tmp_path / "fused" / FILE).read_text())["scenes"]) == ["a", "b"]
+
+
 def test_the_mean_strategy_is_said_not_to_mosaic(tmp_path: Path) -> None:
     write_campaign(tmp_path, "a", (30, 30))
     report = batchfuse.run(recipe_of(tmp_path, fusion={"strategy": "mean"}))

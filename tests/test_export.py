@@ -25,7 +25,9 @@ from stores import PLACE, UTM32, scenery, write_store
 from batchfuse.cli import commands
 from batchfuse.errors import StoreError
 from batchfuse.exports import Exported, export
+from batchfuse.geometry.window import Window
 from batchfuse.recipe import Export
+from batchfuse.storage.export import Picture, write_png
 from batchfuse.storage.store import Store
 
 # rio-cogeo and rasterio say so of images that have no place
@@ -329,6 +331,15 @@ def test_a_disk_that_runs_full_leaves_no_file(tmp_path: Path, to: str, share: fl
     assert done.returncode == 1, done.stdout
     assert "can't be written" in done.stderr
     assert "Traceback" not in done.stderr
+    assert names_in(tmp_path) == ["a.zarr"]
+
+
+def test_what_a_driver_refuses_is_one_line(tmp_path: Path) -> None:
+    store = write_store(tmp_path / "a.zarr", scenery("uint8"))
+    whole = Window.whole(store.grid.shape)
+    picture = Picture(store.grid, ("a", "b", "c", "d", "e"), "uint8")
+    with pytest.raises(StoreError, match=r"a.png can't be written: PNG driver doesn't support 5 bands"):
+        write_png(picture, [(whole, np.zeros((5, *store.grid.shape), np.uint8))], tmp_path / "a.png")
     assert names_in(tmp_path) == ["a.zarr"]
 
 

@@ -115,6 +115,20 @@ def test_a_mask_that_does_not_fit_is_one_line(
 # --- in the recipe
 
 
+@pytest.mark.parametrize("own", [None, "EPSG:32633"])
+@pytest.mark.parametrize("masks", [None, "EPSG:32632"])
+def test_the_mask_of_a_source_whose_crs_the_recipe_tells_may_have_that_or_the_files(
+    tmp_path: Path, own: str | None, masks: str | None
+) -> None:
+    image = write_raster(tmp_path / "image.tif", np.ones(SHAPE, np.uint16), crs=own)
+    path = write_raster(tmp_path / "mask.tif", quality(), crs=masks or own)
+    mask = (path, MaskRule(reject_bits=(CLOUD,)))
+    assert open_source("optical", [image], mask=mask, crs="EPSG:32632").quality is not None
+    if masks:
+        with pytest.raises(SourceError, match="is not on the grid of"):
+            open_source("optical", [image], mask=mask, crs="EPSG:32631")
+
+
 def test_a_path_alone_rejects_0(tmp_path: Path) -> None:
     short, long = (
         batchfuse.Recipe(inputs={"a": "a.tif", "b": {"path": "b.tif", "mask": mask}}, folder=tmp_path)

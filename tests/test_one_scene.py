@@ -111,6 +111,13 @@ def test_the_reference_is_named_by_number_or_role(folder: Path, option: str, sha
         assert dataset.shape == shape
 
 
+def test_each_warning_is_told_once(folder: Path) -> None:
+    for name, value in (("a.tif", 9), ("b.tif", 11)):
+        write_raster(folder / name, np.full((40, 50), value, np.uint16))
+    errors = done("a.tif", "b.tif", "-o", "x.zarr").stderr
+    assert [errors.count(f"{name} is constant") for name in ("a.tif", "b.tif")] == [1, 1]
+
+
 def test_the_type_is_that_of_the_store_or_of_the_stretched_picture(folder: Path) -> None:
     done("t.tif", "o.tif", "-o", "x.tif", "--dtype", "uint16")
     done("t.tif", "o.tif", "-o", "y.tif", "--stretch", "minmax")
@@ -174,6 +181,15 @@ def test_what_is_there_is_replaced_on_demand_only_and_foreign_folders_never(fold
     done("ir.png", "vis.jpg", "-o", "x.zarr", "-q")
     assert "--overwrite" in call("ir.png", "vis.jpg", "-o", "x.zarr").stderr
     done("ir.png", "vis.jpg", "-o", "x.zarr", "--overwrite")
+    recipe = batchfuse.Recipe(
+        inputs={"one": "a.tif", "two": "b.tif"}, folder=folder, output={"path": "wanted", "pyramid": True}
+    )
+    for name in ("a.tif", "b.tif"):
+        write_raster(folder / name, photo((260, 20))[0])
+    assert batchfuse.run(recipe).exit_code == 0
+    assert (folder / "wanted/scene.levels.zarr").exists()
+    done("ir.png", "vis.jpg", "-o", "wanted/scene.zarr", "--overwrite")
+    assert not (folder / "wanted/scene.levels.zarr").exists()
     (folder / "y.zarr").mkdir()
     (folder / "y.zarr/mine.txt").touch()
     refused = call("ir.png", "vis.jpg", "-o", "y.zarr", "--overwrite")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -84,6 +85,18 @@ def test_what_is_no_output_folder_is_one_line(tmp_path: Path, what: str) -> None
     with pytest.raises(StoreError) as caught:
         status_of(path)
     assert what in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "content", ['{"scenes": ["a", 3]}', '{"scenes": null}', '{"scenes": [{"status": "failed"}]}', "[1]"]
+)
+def test_another_programs_report_tells_nothing(folder: Path, content: str) -> None:
+    (folder / "report.json").write_text(content)
+    assert [scene.scene for scene in status_of(folder).scenes] == ["done", "partial"]
+    for store in folder.glob("*.zarr"):
+        shutil.rmtree(store)
+    with pytest.raises(StoreError, match="has neither stores nor a report of batchfuse"):
+        status_of(folder)
 
 
 def test_status_imports_nothing_heavy() -> None:

@@ -20,14 +20,15 @@ from test_format_3 import LAYOUTS
 from test_store import GRID, LAYOUT, RECORD, WHOLE, fill_store, image
 
 import batchfuse
+from batchfuse import plan
 from batchfuse.cli import commands
 from batchfuse.encoding import Encoding
 from batchfuse.errors import StoreError
-from batchfuse.exactness import LIMIT, compared, places
+from batchfuse.exactness import LIMIT, compared, measure, merged, places
 from batchfuse.geometry.tiling import Tiling
 from batchfuse.geometry.window import Window
 from batchfuse.storage.check import Fault, check_store, stores_in
-from batchfuse.storage.store import Layout, Store
+from batchfuse.storage.store import Layout, Store, stores_within
 
 FORMS: dict[str, Layout] = {
     "format 2": LAYOUT,
@@ -194,6 +195,13 @@ def test_a_store_that_cannot_be_opened_is_a_fault_among_the_others(tmp_path: Pat
     (tmp_path / "empty").mkdir()
     with pytest.raises(StoreError, match="holds no store"):
         stores_in(tmp_path / "empty")
+
+
+def test_what_a_kill_left_under_a_hidden_name_is_no_store_of_a_folder(tmp_path: Path) -> None:
+    store = sealed(tmp_path / "a.zarr", "format 2")
+    shutil.copytree(store.path, tmp_path / f".b.zarr.{'0' * 32}.partial")
+    assert stores_in(tmp_path) == [store.path]
+    assert stores_within(tmp_path) == [store.path]
 
 
 def test_a_damaged_store_is_not_passed_over_for_the_levels_inside(tmp_path: Path) -> None:
@@ -380,6 +388,39 @@ def test_the_recipes_folder_comes_from_the_report_or_the_option(tmp_path: Path) 
         in done.output
     )
     assert verify(moved / "a.zarr", "--exact", "--folder", tmp_path).exit_code == 0
+
+
+def test_a_store_of_fuse_is_fused_again_from_where_it_was_called(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_pair(tmp_path)
+    monkeypatch.chdir(tmp_path / "in")
+    call = ["fuse", "a_thermal.tif", "a_optical.tif", "-o", "out/x.zarr"]
+    assert CliRunner().invoke(commands, call).exit_code == 0
+    done = verify(tmp_path / "in/out/x.zarr", "--exact", "--folder", tmp_path / "in")
+    assert (done.exit_code, "  exact: largest difference" in done.output) == (0, True), done.output
+    refused = verify(tmp_path / "in/out/x.zarr", "--exact")
+    assert (refused.exit_code, "the one where `fuse` was called" in refused.output) == (1, True)
+
+
+def test_of_a_campaign_only_the_scene_itself_is_opened(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_pair(tmp_path)
+    for role in ("thermal", "optical"):
+        shutil.copy(tmp_path / f"in/a_{role}.tif", tmp_path / f"in/b_{role}.tif")
+    recipe = batchfuse.Recipe(inputs=INPUTS, folder=tmp_path, scaling="campaign")
+    assert batchfuse.run(recipe).exit_code == 0
+    files, open_source = [], plan.open_source
+
+    def opened(role: str, paths: Any, **options: Any) -> Any:
+        files.extend(path.name for path in paths)
+        return open_source(role, paths, **options)
+
+    monkeypatch.setattr(plan, "open_source", opened)
+    found = merged(list(measure(tmp_path / "fused/b.zarr")))
+    assert found.holds
+    assert sorted(files) == ["b_optical.tif", "b_thermal.tif"]
 
 
 def encoding_of(dtype: str, gain: float = 100.0, zero: float = 0.0) -> Encoding:

@@ -91,7 +91,7 @@ def print_export(made: Exported) -> None:
 
 def _stores(path: Path) -> list[Path]:
     """The store at this path, or those within the folder."""
-    from batchfuse.storage.store import is_store
+    from batchfuse.storage.store import is_store, stores_within
 
-    inside = sorted(p for p in path.iterdir() if is_store(p)) if path.is_dir() and not is_store(path) else []
+    inside = stores_within(path) if path.is_dir() and not is_store(path) else []
     return inside or [path]

@@ -68,6 +68,7 @@ def fuse(
     """
     from batchfuse.one_scene import Wish, fuse_files
     from batchfuse.recipe import Profile
+    from batchfuse.report.alike import Kinds
 
     chosen = Profile.load(profile) if profile else None
     with progress_of(quiet, verbose) as progress:
@@ -79,8 +80,10 @@ def fuse(
         sys.exit(130)
     if quiet:
         return
+    kinds = Kinds()
     for warning in outcome.warnings:
-        click.echo(f"warning: {warning}", err=True)
+        if not kinds.is_new(outcome.scene, warning):  # the first of each was told when the scene ended
+            click.echo(f"warning: {warning}", err=True)
     if made:
         print_export(made)
     else:

@@ -12,10 +12,12 @@ from batchfuse.imagery.manifest import read_manifest
 from batchfuse.imagery.matches import Catch, Matches, Values, is_there, like, matched_files, names_in, nearest
 from batchfuse.imagery.naming import name_fault, natural_order, printable
 
-__all__ = ["Discovery", "FoundScene", "Unmatched", "discover"]
+__all__ = ["NAMELESS", "Discovery", "FoundScene", "Unmatched", "discover"]
 
 MOST_LINES = 10
 """Mistakes told at once."""
+NAMELESS = "scene"
+"""What the one scene is called whose paths have no wildcard."""
 MASK = ".mask"
 """Ends the name of a role's mask, among roles; no role has a dot in it."""
 
@@ -25,7 +27,7 @@ class FoundScene:
     """A scene whose files are all there."""
 
     name: str
-    """The values of the wildcards, joined by _; the manifest's name; or "scene" where there is neither."""
+    """The values of the wildcards, joined by _; the manifest's name; or NAMELESS where there is neither."""
     files: Mapping[str, tuple[Path, ...]]
     """The files of each role, both in the recipe's order."""
     masks: Mapping[str, Path] = field(default_factory=dict)
@@ -144,7 +146,7 @@ class _Join:
         left: dict[Values, tuple[str, str]] = {}
         mistakes: list[str] = []
         for values in self._candidates():
-            name = "_".join(values) or "scene"
+            name = "_".join(values) or NAMELESS
             paths = [one.files.get(tuple(values[c] for c in columns), []) for one, columns in self.columns]
             mistakes += self._ambiguous(name, paths)
             fault = self._fault(name, values, paths)

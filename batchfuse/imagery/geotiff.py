@@ -56,7 +56,7 @@ def open_source(
         bands=made,
         masks=tuple({f: (f, n) for f, n in chosen if headers[f].has_mask(n)}.values()),
         alphas=tuple({f: (f, a) for f, n in chosen if (a := headers[f].alpha(n)) is not None}.values()),
-        quality=None if mask is None else open_mask(first, *mask),
+        quality=None if mask is None else open_mask(first, *mask, crs),
         palette=palette,
         block=first.block,
         bits=0 if palette else max(headers[f].bits(n) for f, n in chosen),

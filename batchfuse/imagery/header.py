@@ -107,12 +107,12 @@ class Header:
         numbers = [n for n in range(1, self.count + 1) if self.colours[n - 1] == ColorInterp.alpha]
         return None if number in numbers else next(iter(numbers), None)
 
-    def shares_grid(self, other: Header) -> bool:
-        """Whether the pixels of both files lie in the same places."""
+    def shares_grid(self, other: Header, crs: str | None = None) -> bool:
+        """Whether the pixels of both files lie in the same places; ``crs`` is the recipe's for this one."""
         return (
             self.shape == other.shape
             and self.transform.almost_equals(other.transform, precision=1e-6 * abs(self.transform.a or 1.0))
-            and self.crs == other.crs
+            and (self.crs == other.crs or (crs is not None and crs_of(crs) == other.crs))
         )
 
     def bits(self, number: int) -> int:

@@ -19,8 +19,8 @@ from batchfuse.imagery.scene import MaskRule, QualityMask, can_hold
 __all__ = ["accepted", "open_mask"]
 
 
-def open_mask(source: Header, path: Path, rule: MaskRule) -> QualityMask:
-    """The mask of a source's files, whose grid it has to share.
+def open_mask(source: Header, path: Path, rule: MaskRule, crs: str | None = None) -> QualityMask:
+    """The mask of a source's files, whose grid it has to share, in their CRS or the recipe's for them.
 
     Raises:
         SourceError: it can't be opened, is no single band of whole numbers, lies on another grid, or can
@@ -33,7 +33,7 @@ def open_mask(source: Header, path: Path, rule: MaskRule) -> QualityMask:
     dtype = np.dtype(header.dtypes[0])
     if dtype.kind not in "ui":
         raise SourceError(f"the mask {path} has {dtype} pixels: a mask holds whole numbers")
-    if not source.shares_grid(header):
+    if not source.shares_grid(header, crs):
         raise SourceError(
             f"the mask {path} {_place(header)} is not on the grid of {source.path} {_place(source)}: "
             "bring it there first (gdalwarp -r near with -te and -ts of the image)"

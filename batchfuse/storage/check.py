@@ -61,7 +61,8 @@ def stores_in(path: Path) -> list[Path]:
         raise StoreError(f"{path} is not a folder" if path.exists() else f"{path} is not there")
     if _may_be_store(path):
         return [path]
-    found = [entry for entry in sorted(path.iterdir()) if entry.is_dir() and _may_be_store(entry)]
+    shown = [entry for entry in sorted(path.iterdir()) if not entry.name.startswith(".")]
+    found = [entry for entry in shown if entry.is_dir() and _may_be_store(entry)]
     if not found:
         raise StoreError(f"{path} holds no store: give a store, or the folder of a recipe's `output.path`")
     return found

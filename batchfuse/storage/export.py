@@ -18,6 +18,7 @@ import rasterio.shutil
 import rasterio.windows
 from affine import Affine
 from numpy.typing import NDArray
+from rasterio._err import CPLE_BaseError
 from rasterio.crs import CRS
 from rasterio.enums import ColorInterp, Resampling
 from rasterio.errors import CRSError, NotGeoreferencedWarning, RasterioError
@@ -122,7 +123,8 @@ def _write(picture: Picture, pieces: Pieces, path: Path, options: Mapping[str, A
         _place(picture.grid, made, path, beside=options["driver"] == "PNG")
     except CRSError as error:
         raise StoreError(f"{path} can't be written: GDAL can't read the CRS ({_said(error)})") from None
-    except (RasterioError, OSError) as error:
+    # rasterio.shutil gives some of GDAL's own errors as they are
+    except (RasterioError, CPLE_BaseError, OSError) as error:
         raise StoreError(f"{path} can't be written: {_said(error)}") from None
     finally:
         shutil.rmtree(folder, ignore_errors=True)

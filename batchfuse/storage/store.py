@@ -28,7 +28,7 @@ from batchfuse.storage.geozarr import with_levels
 from batchfuse.storage.layout import Layout
 from batchfuse.storage.tree import FORMAT, RECORD, array_of, attributes_of, layout_of, write_tree
 
-__all__ = ["Layout", "Store", "is_store", "remove_store"]
+__all__ = ["Layout", "Store", "is_store", "remove_store", "stores_within"]
 
 if zarr.config.get("threading.max_workers") is None:
     # the tiles are the parallelism: zarr's own threads would only oversubscribe the cores
@@ -282,6 +282,11 @@ def is_store(path: Path) -> bool:
         return False
 
 
+def stores_within(folder: Path) -> list[Path]:
+    """The stores that lie in a folder; not the hidden ones, which a kill left half made or half deleted."""
+    return sorted(entry for entry in folder.iterdir() if not entry.name.startswith(".") and is_store(entry))
+
+
 def remove_store(path: Path) -> None:
     """Delete the store at ``path``, if there is one; StoreError where something else lies there."""
     if not path.exists() and not path.is_symlink():
@@ -329,5 +334,5 @@ def _checked_format(path: Path) -> Literal[2, 3]:
 
 def _stores_inside(path: Path) -> str:
     """A hint at what was meant by a folder that isn't a store."""
-    inside = sorted(entry.name for entry in path.iterdir() if is_store(entry))
-    return f"; name one within it, such as {path / inside[0]}" if inside else ""
+    inside = stores_within(path)
+    return f"; name one within it, such as {inside[0]}" if inside else ""
