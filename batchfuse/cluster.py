@@ -133,6 +133,8 @@ class Cluster:
                     if len(held) == before:
                         break
                 self._withdraw_if_stopped(held)
+                if not held:
+                    break
                 future = finished.get()
                 if future not in held:  # withdrawn
                     continue
@@ -149,7 +151,10 @@ class Cluster:
         finally:
             for future in held:
                 future.cancel()
-                self._release()
+                if future.done():
+                    self._release()
+                else:  # it runs: its place is taken until it ends
+                    future.add_done_callback(lambda _: self._release())
 
     def _submit_next(
         self,

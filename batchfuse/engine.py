@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import threading
 import time
@@ -30,6 +31,12 @@ __all__ = ["run", "run_plan"]
 PATIENCE = 0.2  # seconds between looks at whether the run was interrupted
 REPORTED = 5.0  # seconds between versions of report.json
 REPORT = "report.json"
+OURS = re.compile(
+    r"\.(.+\.)?([0-9a-f]{32}|[0-9]+)\.partial"
+    r"|(report|campaign)\.json\.([0-9a-f]{32}|[0-9]+)\.partial"
+    r"|.+\.quicklook\.png\.[0-9]+\.partial"
+)
+"""Names under which something is written until it is whole."""
 
 
 def run(
@@ -106,9 +113,10 @@ def _prepare(folder: Path) -> None:
 
 
 def _sweep(folder: Path) -> None:
-    """Removes what a killed run left half-written beside the stores: pictures, reports, exports."""
+    """Removes what a killed run left half-written beside the stores: stores, pictures, reports, exports."""
     for left in folder.glob("*.partial"):
-        if left.name.startswith(NAME):  # somebody asks for the lease at this moment
+        # other people's programs call their files so, too; and somebody may ask for the lease at this moment
+        if not OURS.fullmatch(left.name) or left.name.startswith(NAME):
             continue
         if left.is_dir():
             shutil.rmtree(left, ignore_errors=True)

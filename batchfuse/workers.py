@@ -96,9 +96,13 @@ class _DaskPool:
                 "the scheduler, or the connection to it, was lost: run it again to continue"
             ) from error
 
-    def withdraw(self, future: Future[Any]) -> bool:  # noqa: ARG002
-        """See ``Pool``: whether a worker has begun a task isn't known here."""
-        return False
+    def withdraw(self, future: Future[Any]) -> bool:
+        """See ``Pool``: tasks that a worker holds stay, one that runs and one that waits for it."""
+        held = {key for keys in self._client.processing().values() for key in keys}
+        if future.done() or future.key in held:
+            return False
+        future.cancel()
+        return True
 
     def _introduced(self) -> Sequence[Worker]:
         """Each worker's own words; RecipeError where one has another batchfuse, or lacks the device."""

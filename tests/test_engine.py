@@ -134,6 +134,24 @@ def test_pixels_that_turn_out_damaged_leave_no_store(tmp_path: Path) -> None:
     assert not (tmp_path / "fused/a.zarr").exists()
 
 
+def test_the_next_run_sweeps_what_a_killed_one_was_writing_and_nothing_else(tmp_path: Path) -> None:
+    make_pair(tmp_path, "a")
+    fused = tmp_path / "fused"
+    token = "0123456789abcdef" * 2
+    ours = [f".a.zarr.{token}.partial", f".a.tif.{token}.partial"]
+    for name in ours:
+        (fused / name).mkdir(parents=True)
+    for name in (f"campaign.json.{token}.partial", "report.json.12.partial", "a.quicklook.png.7.partial"):
+        (fused / name).touch()
+        ours.append(name)
+    theirs = ["download.tif.partial", ".hidden.partial", "a.partial"]
+    for name in theirs:
+        (fused / name).touch()
+    assert batchfuse.run(recipe_of(tmp_path)).exit_code == 0
+    assert not [name for name in ours if (fused / name).exists()]
+    assert all((fused / name).exists() for name in theirs)
+
+
 def test_on_error_fail_stops_at_the_first(tmp_path: Path) -> None:
     for name in ("a", "b"):
         make_pair(tmp_path, name)
