@@ -352,6 +352,20 @@ def test_a_folder_exports_each_complete_store(tmp_path: Path) -> None:
     assert {p.name for p in (tmp_path / "pictures").glob("*.png")} == {"a.png", "b.c.png"}
 
 
+def test_the_one_store_of_a_folder_goes_into_a_folder_too(tmp_path: Path) -> None:
+    write_store(tmp_path / "fused/a.zarr", scenery("uint8"))
+    done = call(tmp_path / "fused", "--to", "cog", "-o", tmp_path / "files")
+    assert done.exit_code == 0, done.output
+    assert names_in(tmp_path / "files") == ["a.tif"]
+
+
+def test_a_name_that_ends_with_a_slash_is_a_folder(tmp_path: Path) -> None:
+    write_store(tmp_path / "a.zarr", scenery("uint8"))
+    done = call(tmp_path / "a.zarr", "--to", "cog", "-o", f"{tmp_path}/files/")
+    assert done.exit_code == 0, done.output
+    assert names_in(tmp_path / "files") == ["a.tif"]
+
+
 def test_one_store_becomes_the_file_that_is_named(tmp_path: Path) -> None:
     write_store(tmp_path / "a.zarr", scenery("float32"))
     wanted = ("--to", "png", "--dtype", "uint8", "--stretch", "minmax", "-o", tmp_path / "new/x.png")
