@@ -176,6 +176,19 @@ def test_a_picture_that_cannot_be_made_spoils_no_fused_image(tmp_path: Path) -> 
     assert any("no quicklook" in warning for warning in report.outcomes[0].warnings)
 
 
+def test_a_damaged_tile_that_the_picture_meets_is_a_failure(tmp_path: Path) -> None:
+    make_pair(tmp_path, "a")
+    batchfuse.run(recipe_of(tmp_path))
+    (tmp_path / "fused/a.quicklook.png").unlink()
+    chunk = next((tmp_path / "fused/a.zarr/fused").glob("0.*"))
+    chunk.write_bytes(b"no chunk")
+    report = batchfuse.run(recipe_of(tmp_path))
+    assert report.exit_code == 1
+    assert chunk.name in (report.outcomes[0].reason or "")
+    chunk.unlink()
+    assert batchfuse.run(recipe_of(tmp_path)).exit_code == 0
+
+
 class Counting(Silence):
     """Adds up what it is told."""
 
