@@ -140,7 +140,7 @@ class Cluster:
                     continue
                 held.discard(future)
                 self._release()
-                result = self.pool.result(future)
+                result = self._result(future)
                 if isinstance(result, _Refused):
                     raise result.error
                 yield result
@@ -155,6 +155,15 @@ class Cluster:
                     self._release()
                 else:  # it runs: its place is taken until it ends
                     future.add_done_callback(lambda _: self._release())
+
+    def _result(self, future: Any) -> Any:
+        """What a finished future holds; a worker that is lost while the run is stopped is no failure."""
+        try:
+            return self.pool.result(future)
+        except SceneError:
+            if self._stopped is not None:
+                raise Stopped(self._stopped) from None
+            raise
 
     def _submit_next(
         self,

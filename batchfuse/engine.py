@@ -94,7 +94,7 @@ def run_plan(
             raise
         finally:
             report = runner.report(finished=True)
-            report.write(folder / REPORT)
+            runner.write(report)
     return report
 
 
@@ -218,6 +218,13 @@ class _Runner:
             recipe_folder=str(self.plan.recipe.folder.resolve()),
         )
 
+    def write(self, report: Report) -> None:
+        """Writes report.json; that the disk is full by now, say, ends no run, and is told."""
+        try:
+            report.write(self.plan.recipe.output_folder / REPORT)
+        except RecipeError as error:
+            self.progress.note(f"warning: {error}")
+
     def _drive_all(self, cluster: Cluster, compute: Compute) -> None:
         # scenes in the phases before and after fusing leave places free for those that fuse
         drivers = max(1, min(len(self.plan.jobs), 2 * cluster.slots + 1))
@@ -258,7 +265,7 @@ class _Runner:
     def _write_report(self) -> None:
         """Writes report.json as it stands; of a huge campaign so seldom that it costs next to nothing."""
         began = time.monotonic()
-        self.report(finished=False).write(self.plan.recipe.output_folder / REPORT)
+        self.write(self.report(finished=False))
         self._written = time.monotonic()
         self._pause = max(REPORTED, 50 * (self._written - began))
 

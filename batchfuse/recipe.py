@@ -204,7 +204,16 @@ class Export(Settings):
 
     def beside(self, store: Path) -> Path:
         """Where the export of a store goes, if nobody says otherwise: its name with another ending."""
-        return store.with_name(store.name.removesuffix(".zarr") + {"cog": ".tif", "png": ".png"}[self.to])
+        return store.with_name(store.name.removesuffix(".zarr") + self.suffix)
+
+    @property
+    def suffix(self) -> str:
+        """The ending of its files."""
+        return {"cog": ".tif", "png": ".png"}[self.to]
+
+    def suits(self, path: Path) -> bool:
+        """Whether a file of this name is taken for one of this format."""
+        return path.suffix.lower().replace(".tiff", ".tif") == self.suffix
 
 
 class Output(Settings):

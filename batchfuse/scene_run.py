@@ -218,7 +218,10 @@ class SceneRun:
             below = level.path
 
     def _quicklook(self, work: Work) -> None:
-        """Pictures the scene, unless an earlier run did: a picture that fails spoils no fused image."""
+        """Pictures the scene, unless an earlier run did: a picture that fails spoils no fused image.
+
+        Raises StoreError where it finds that a tile of the store is damaged.
+        """
         job = self.job
         path = job.store.with_suffix(".quicklook.png")
         if path.exists() and not self.fused:
@@ -229,6 +232,8 @@ class SceneRun:
             for pieces in self._mapped("quicklook", thumbnail_tile, items):
                 mosaic.add(pieces)
             draw_quicklook(job, work.scalings, mosaic, path)
+        except StoreError:
+            raise
         except (SceneError, OSError, Stopped) as error:
             self.notes.append(f"no quicklook ({error}): the fused image is complete")
             return

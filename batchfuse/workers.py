@@ -34,6 +34,7 @@ __all__ = ["LocalPool", "RemotePool", "opened_pool"]
 PATIENCE = 60.0  # seconds for workers to come up
 CONNECTING = 10.0  # seconds for a scheduler to answer
 LOOK = 5.0  # seconds after which workers are counted anew
+TRIES, PAUSE = 5, 1.0  # for workers to introduce themselves while some come and go; seconds between
 DEATHS = 3  # workers that may die on one task before the task is blamed
 NVIDIA = ("/dev/nvidiactl", "/dev/nvidia0", "/dev/dxg")  # one of these is there where CUDA works
 SETTINGS = {
@@ -106,10 +107,14 @@ class _DaskPool:
 
     def _introduced(self) -> Sequence[Worker]:
         """Each worker's own words; RecipeError where one has another batchfuse, or lacks the device."""
-        try:
-            answers = self._client.run(_introduction, self._device, on_error="return")
-        except Exception as error:  # a worker's import of us may raise anything
-            raise RecipeError(f"the workers can't be used: {_said(error)}") from error
+        for _ in range(TRIES):
+            try:
+                answers = self._client.run(_introduction, self._device, on_error="return")
+            except Exception as error:  # a worker's import of us may raise anything
+                raise RecipeError(f"the workers can't be used: {_said(error)}") from error
+            if answers and not any(isinstance(answer, OSError) for answer in answers.values()):
+                break
+            time.sleep(PAUSE)  # one died meanwhile, and another takes its place
         mine = version("batchfuse")
         for address, answer in answers.items():
             if isinstance(answer, RecipeError):

@@ -189,6 +189,13 @@ def test_a_plan_of_many_scenes_has_aligned_numbers_and_tells_what_they_share_onc
     assert every.count("  thermal: 20 m pixels instead of 10 m") == 12
 
 
+def test_a_line_break_in_a_file_name_breaks_no_line(folder: Path) -> None:
+    (folder / "two\nlines\x1b[31m_thermal.tif").touch()
+    said = call("plan", folder / "recipe.yaml").stdout
+    assert "\x1b" not in said
+    assert r"two\nlines\x1b[31m_thermal.tif: " in said
+
+
 def test_many_unmatched_files_of_a_kind_are_told_once(campaign: Path) -> None:
     for number in range(5):
         (campaign / f"s{number}_thermal.tif").unlink()

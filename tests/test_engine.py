@@ -152,6 +152,25 @@ def test_the_next_run_sweeps_what_a_killed_one_was_writing_and_nothing_else(tmp_
     assert all((fused / name).exists() for name in theirs)
 
 
+def test_a_report_that_cannot_be_written_any_more_ends_no_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_pair(tmp_path, "a")
+    told: list[str] = []
+
+    class Listening(Silence):
+        def note(self, line: str) -> None:
+            told.append(line)
+
+    def full(_: batchfuse.Report, path: Path) -> None:
+        raise batchfuse.RecipeError(f"the report {path} can't be written (No space left on device)")
+
+    monkeypatch.setattr(batchfuse.Report, "write", full)
+    report = batchfuse.run(recipe_of(tmp_path), progress=Listening())
+    assert [o.status for o in report.outcomes] == ["complete"]
+    assert any("No space left" in line for line in told)
+
+
 def test_on_error_fail_stops_at_the_first(tmp_path: Path) -> None:
     for name in ("a", "b"):
         make_pair(tmp_path, name)
@@ -192,6 +211,19 @@ def test_a_picture_that_cannot_be_made_spoils_no_fused_image(tmp_path: Path) -> 
     report = batchfuse.run(recipe_of(tmp_path))
     assert [o.status for o in report.outcomes] == ["complete"]
     assert any("no quicklook" in warning for warning in report.outcomes[0].warnings)
+
+
+def test_a_damaged_tile_that_the_picture_meets_is_a_failure(tmp_path: Path) -> None:
+    make_pair(tmp_path, "a")
+    batchfuse.run(recipe_of(tmp_path))
+    (tmp_path / "fused/a.quicklook.png").unlink()
+    chunk = next((tmp_path / "fused/a.zarr/fused").glob("0.*"))
+    chunk.write_bytes(b"no chunk")
+    report = batchfuse.run(recipe_of(tmp_path))
+    assert report.exit_code == 1
+    assert chunk.name in (report.outcomes[0].reason or "")
+    chunk.unlink()
+    assert batchfuse.run(recipe_of(tmp_path)).exit_code == 0
 
 
 class Counting(Silence):

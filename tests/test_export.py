@@ -363,11 +363,27 @@ def test_a_folder_exports_each_complete_store(tmp_path: Path) -> None:
     assert {p.name for p in (tmp_path / "pictures").glob("*.png")} == {"a.png", "b.c.png"}
 
 
-def test_a_folder_of_one_store_is_exported_into_a_folder(tmp_path: Path) -> None:
+def test_the_one_store_of_a_folder_goes_into_a_folder_too(tmp_path: Path) -> None:
     write_store(tmp_path / "fused/a.zarr", scenery("uint8"))
-    done = call(tmp_path / "fused", "--to", "png", "-o", tmp_path / "pictures")
+    done = call(tmp_path / "fused", "--to", "cog", "-o", tmp_path / "files")
     assert done.exit_code == 0, done.output
-    assert (tmp_path / "pictures/a.png").is_file()
+    assert names_in(tmp_path / "files") == ["a.tif"]
+
+
+def test_a_name_that_ends_with_a_slash_is_a_folder(tmp_path: Path) -> None:
+    write_store(tmp_path / "a.zarr", scenery("uint8"))
+    done = call(tmp_path / "a.zarr", "--to", "cog", "-o", f"{tmp_path}/files/")
+    assert done.exit_code == 0, done.output
+    assert names_in(tmp_path / "files") == ["a.tif"]
+
+
+@pytest.mark.parametrize(("to", "name"), [("cog", "a.png"), ("png", "a.tif"), ("cog", "a")])
+def test_a_file_is_not_called_what_it_is_not(tmp_path: Path, to: str, name: str) -> None:
+    write_store(tmp_path / "a.zarr", scenery("uint8"))
+    done = call(tmp_path / "a.zarr", "--to", to, "-o", tmp_path / name)
+    assert done.exit_code == 2
+    assert f"{name}: a {to} is a " in done.stderr
+    assert not (tmp_path / name).exists()
 
 
 def test_one_store_becomes_the_file_that_is_named(tmp_path: Path) -> None:

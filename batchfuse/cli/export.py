@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -36,7 +37,7 @@ STRETCH = click.option(
 @click.option(
     "-o",
     "--output",
-    type=click.Path(path_type=Path),
+    type=click.Path(),
     help="The file, or a folder for it. Default: beside the store.",
 )
 @DTYPE
@@ -47,7 +48,7 @@ STRETCH = click.option(
 def export(
     paths: tuple[Path, ...],
     to: str,
-    output: Path | None,
+    output: str | None,
     dtype: str | None,
     stretch: str | None,
     overwrite: bool,
@@ -65,17 +66,17 @@ def export(
 
     wanted = Export.of(to, dtype, stretch or "none")
     chosen = [store for path in paths for store in _stores(path)]
-    # a folder of stores asks for a folder, however many it holds
-    several = len(chosen) > 1 or chosen != list(paths)
-    if output and several and output.exists() and not output.is_dir():
-        raise RecipeError(f"--output {output} is a file, and PATH may have several stores: name a folder")
-    folder = output if output and (several or output.is_dir()) else None
+    place = Path(output) if output else None
+    into = _is_folder(output, several=len(chosen) > 1 or chosen != list(paths)) if output else False
+    if place and into and place.exists() and not place.is_dir():
+        raise RecipeError(f"--output {output} is a file, and there are {len(chosen)} stores: name a folder")
+    if place and not into and not wanted.suits(place):
+        raise RecipeError(f"--output {output}: a {to} is a {wanted.suffix} file: name one, or a folder")
     failed = False
     for store in chosen:
-        place = wanted.beside(folder / store.name if folder else store)
-        place = output if output and not folder else place
+        file = place if place and not into else wanted.beside(place / store.name if place else store)
         try:
-            print_export(exported(Store.open(store), wanted, place, overwrite=overwrite, threads=cores()))
+            print_export(exported(Store.open(store), wanted, file, overwrite=overwrite, threads=cores()))
         except SceneError as error:
             click.echo(f"batchfuse: {error}", err=True)
             failed = True
@@ -87,6 +88,11 @@ def print_export(made: Exported) -> None:
     for line in made.warnings:
         click.echo(f"warning: {made.path.name}: {line}", err=True)
     click.echo(f"{made.path}: {made.dtype}, {sized(made.path.stat().st_size)}")
+
+
+def _is_folder(output: str, several: bool) -> bool:
+    """Whether the files belong into this folder, there already or not, rather than under this name."""
+    return several or output.endswith(("/", os.sep)) or Path(output).is_dir()
 
 
 def _stores(path: Path) -> list[Path]:

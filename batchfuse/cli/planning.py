@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from batchfuse.imagery.naming import printable
 from batchfuse.report.alike import alike, kind_of
 from batchfuse.report.progress import counted, sized
 
@@ -68,7 +69,7 @@ def print_unmatched(plan: Plan, verbose: bool, err: bool = True) -> None:
     if not verbose:
         lines = _few(_unmatched_kinds(plan))
     for line in lines:
-        click.echo(line, err=err)
+        click.echo(printable(line), err=err)
 
 
 def _unmatched_kinds(plan: Plan) -> list[str]:

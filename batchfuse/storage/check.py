@@ -17,11 +17,9 @@ from batchfuse.storage.files import said
 from batchfuse.storage.formats import ARRAYS, Format, format_of
 from batchfuse.storage.geozarr import pixel_centres
 from batchfuse.storage.pyramid import Level, levels_of
-from batchfuse.storage.store import Store, is_store
+from batchfuse.storage.store import REPLACE, Store, is_store
 
 __all__ = ["Checked", "Fault", "check_store", "stores_in"]
-
-REPLACE = "--overwrite replaces the store"
 
 Mapped = Callable[[Callable[[Tile], "Fault | None"], Iterable[Tile]], Iterable["Fault | None"]]
 """Calls a function on each tile, such as ``map``, in any order."""

@@ -28,7 +28,10 @@ from batchfuse.storage.geozarr import with_levels
 from batchfuse.storage.layout import Layout
 from batchfuse.storage.tree import FORMAT, RECORD, array_of, attributes_of, layout_of, write_tree
 
-__all__ = ["Layout", "Store", "is_store", "remove_store", "stores_within"]
+__all__ = ["REPLACE", "Layout", "Store", "is_store", "remove_store", "stores_within"]
+
+REPLACE = "--overwrite replaces the store"
+"""The remedy for what can't be mended tile by tile."""
 
 if zarr.config.get("threading.max_workers") is None:
     # the tiles are the parallelism: zarr's own threads would only oversubscribe the cores
@@ -86,7 +89,9 @@ class Store:
         try:
             return cls(path, zarr.open_group(path, mode="r+", zarr_format=number, use_consolidated=False))
         except Exception as error:  # zarr has no one error for damaged metadata
-            raise StoreError(f"{path} is damaged: its metadata can't be read ({said(error)})") from None
+            raise StoreError(
+                f"{path} is damaged: its metadata can't be read ({said(error)}): {REPLACE}"
+            ) from None
 
     def __reduce__(self) -> tuple[Callable[[Path], Store], tuple[Path]]:
         return Store.open, (self.path,)
@@ -320,7 +325,9 @@ def _checked_format(path: Path) -> Literal[2, 3]:
             f"{path} is not a store of batchfuse: it has no {form.metadata}{_stores_inside(path)}"
         ) from None
     except (OSError, ValueError) as error:
-        raise StoreError(f"{path} is damaged: {form.metadata} can't be read ({said(error)})") from None
+        raise StoreError(
+            f"{path} is damaged: {form.metadata} can't be read ({said(error)}): delete it and run again"
+        ) from None
     record = attributes.get(RECORD) if isinstance(attributes, dict) else None
     if not isinstance(record, dict):
         raise StoreError(
