@@ -403,10 +403,15 @@ def command(folder: Path, *arguments: str) -> list[str]:
 
 @pytest.fixture
 def long_run(tmp_path: Path) -> Path:
-    make_pair(tmp_path, "a", (420, 460))
-    text = "inputs:\n  thermal: '{scene}_thermal.tif'\n  optical: '{scene}_optical.tif'\ntiles: {size: 64}\n"
-    (tmp_path / "recipe.yaml").write_text(text)
-    return tmp_path
+    return make_long_run(tmp_path)
+
+
+def make_long_run(folder: Path, size: int = 64, shape: tuple[int, int] = (420, 460)) -> Path:
+    """A recipe and a pair that are fused long enough to be disturbed."""
+    make_pair(folder, "a", shape)
+    inputs = "inputs:\n  thermal: '{scene}_thermal.tif'\n  optical: '{scene}_optical.tif'\n"
+    (folder / "recipe.yaml").write_text(f"{inputs}tiles: {{size: {size}}}\n")
+    return folder
 
 
 def wait_for_tiles(store: Path, number: int) -> None:

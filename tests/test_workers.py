@@ -22,7 +22,7 @@ from affine import Affine
 from distributed import LocalCluster
 from distributed.security import Security
 from rasters import photo, write_raster
-from test_engine import GRID, make_pair, recipe_of, tree, wait_for_tiles
+from test_engine import GRID, command, make_long_run, make_pair, recipe_of, tree, wait_for_tiles
 
 import batchfuse
 from batchfuse import workers
@@ -230,17 +230,10 @@ def test_a_tile_that_ends_its_worker_three_times_is_blamed(
 # through real processes
 
 
-def command(folder: Path, *arguments: str) -> list[str]:
-    return [sys.executable, "-m", "batchfuse", "run", str(folder / "recipe.yaml"), *arguments]
-
-
 @pytest.fixture
 def long_run(tmp_path: Path) -> Path:
-    make_pair(tmp_path, "a", (420, 460))
-    text = "inputs:\n  thermal: '{scene}_thermal.tif'\n  optical: '{scene}_optical.tif'\ntiles: {size: 64}\n"
-    (tmp_path / "recipe.yaml").write_text(text)
     (tmp_path / "two.yaml").write_text("cluster: processes\nworkers: 2\nthreads: 1\n")
-    return tmp_path
+    return make_long_run(tmp_path)
 
 
 def workers_of(process: subprocess.Popen[str]) -> list[psutil.Process]:
@@ -271,9 +264,7 @@ def test_a_worker_that_is_killed_loses_nothing_and_an_interrupt_spares_the_worke
 
 
 def test_the_second_interrupt_ends_a_run_at_once(tmp_path: Path) -> None:
-    make_pair(tmp_path, "a", (900, 1000))
-    text = "inputs:\n  thermal: '{scene}_thermal.tif'\n  optical: '{scene}_optical.tif'\ntiles: {size: 512}\n"
-    (tmp_path / "recipe.yaml").write_text(text)
+    make_long_run(tmp_path, 512, (900, 1000))
     with subprocess.Popen(command(tmp_path), stderr=subprocess.PIPE, text=True) as process:
         for _ in range(1200):
             if (tmp_path / "fused/a.zarr").exists():  # the first tiles are in hand, for seconds

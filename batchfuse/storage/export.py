@@ -7,8 +7,7 @@ import shutil
 import uuid
 import warnings
 import zlib
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -43,6 +42,9 @@ COG = {
     "bigtiff": "if_safer",
 }
 PLAIN = {"tiled": True, "blockxsize": BLOCK, "blockysize": BLOCK, "bigtiff": "if_safer"}
+# An image without a place is no mistake. Set once: to do and undo it around each opening is not thread-safe.
+warnings.filterwarnings("ignore", category=NotGeoreferencedWarning)
+
 LOST = "some of its pixels did not arrive, the disk is full or damaged"
 COLOURS = (ColorInterp.red, ColorInterp.green, ColorInterp.blue)
 
@@ -96,7 +98,7 @@ def write_png(picture: Picture, pieces: Pieces, path: Path) -> None:
 def signature_of(path: Path) -> dict[str, Any] | None:
     """What the file at ``path`` was made of, or None where it is no file of ours."""
     try:
-        with rasterio.Env(), _opened(path) as dataset:
+        with rasterio.Env(), rasterio.open(path) as dataset:
             found = json.loads(dataset.tags().get(SIGNATURE, "null"))
     except (RasterioError, OSError, ValueError):
         return None
@@ -146,7 +148,7 @@ def _write_plain(picture: Picture, pieces: Pieces, path: Path) -> list[tuple[Win
         **PLAIN,
     }
     checksums = []
-    with _opened(path, **options) as dataset:
+    with rasterio.open(path, **options) as dataset:
         _describe(picture, dataset)
         for window, pixels in pieces:
             dataset.write(pixels, window=_box(window))
@@ -173,17 +175,17 @@ def _add_overviews(path: Path, shape: tuple[int, int]) -> None:
     while -(-max(shape) * 2 // factor) > BLOCK:
         factors.append(factor)
         factor *= 2
-    with rasterio.Env(GDAL_TIFF_OVR_BLOCKSIZE=BLOCK), _opened(path, mode="r+") as dataset:
+    with rasterio.Env(GDAL_TIFF_OVR_BLOCKSIZE=BLOCK), rasterio.open(path, mode="r+") as dataset:
         dataset.build_overviews(factors, Resampling.average)
 
 
 def _check_overviews(path: Path) -> None:
     """Look for each block of the overviews; see ``_check_pixels``."""
     length = path.stat().st_size
-    with _opened(path) as dataset:
+    with rasterio.open(path) as dataset:
         levels = len(dataset.overviews(1))
         for level in range(levels):
-            with _opened(path, overview_level=level) as reduced:
+            with rasterio.open(path, overview_level=level) as reduced:
                 blocks = [f"{column}_{row}" for (row, column), _ in reduced.block_windows(1)]
             for block in blocks:
                 start, size = (
@@ -196,18 +198,10 @@ def _check_overviews(path: Path) -> None:
 
 def _check_pixels(path: Path, checksums: Iterable[tuple[Window, int]]) -> None:
     """Read all of it again: where the disk is full as GDAL closes a file, it leaves pixels out silently."""
-    with _opened(path) as dataset:
+    with rasterio.open(path) as dataset:
         for window, checksum in checksums:
             if zlib.crc32(dataset.read(window=_box(window))) != checksum:
                 raise OSError(LOST)
-
-
-@contextmanager
-def _opened(path: Path, **options: Any) -> Iterator[Any]:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", NotGeoreferencedWarning)  # an image without a place is no mistake
-        with rasterio.open(path, **options) as dataset:
-            yield dataset
 
 
 def _box(window: Window) -> Any:
