@@ -46,12 +46,13 @@ def main() -> None:
     parser.add_argument("--case", nargs=3, metavar=("CLUSTER", "TILES", "FOLDER"), help="one case, here")
     parser.add_argument("--halves", action="store_true", help="two workers against two runs of half each")
     parser.add_argument("--rounds", type=int, default=3, help="of --halves")
+    parser.add_argument("--pairs", type=int, default=8, help="of 2048² pixels, of --halves")
     arguments = parser.parse_args()
     if arguments.case:
         cluster, tiles, folder = arguments.case
         run_case(cluster, int(tiles), Path(folder))
     elif arguments.halves:
-        compare_halves(arguments.rounds)
+        compare_halves(arguments.rounds, arguments.pairs)
     else:
         run_cases()
 
@@ -106,11 +107,11 @@ def run_case(cluster: str, tiles: int, folder: Path) -> None:
     print(f"{cluster:>10} {clock.tiles:>7} {rate:>8.0f} {driver:>10.0f} {worker:>10.0f}", flush=True)
 
 
-def compare_halves(rounds: int) -> None:
+def compare_halves(rounds: int, pairs: int) -> None:
     """Wall time of one run on two workers, and of two runs at a time that have half of the scenes each."""
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
-        for number in range(8):
+        for number in range(pairs):
             make_pair(folder, f"{'ab'[number % 2]}{number}", 2048)
         (folder / "two.yaml").write_text("cluster: processes\nworkers: 2\nthreads: 1\n")
         (folder / "one.yaml").write_text("cluster: threads\nthreads: 1\n")
