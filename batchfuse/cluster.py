@@ -13,7 +13,8 @@ from queue import SimpleQueue
 from typing import Any, Protocol, TypeVar
 
 from batchfuse.errors import BatchfuseError, SceneError
-from batchfuse.machine import cores
+from batchfuse.machine import cores_each
+from batchfuse.place import device_named
 from batchfuse.profile import Profile
 
 __all__ = ["Cluster", "Pool", "Stopped", "ThreadPool", "Worker", "guarded", "opened_cluster"]
@@ -219,16 +220,14 @@ class ThreadPool:
     """Threads of this process."""
 
     def __init__(self, threads: int, device: str) -> None:
-        from batchfuse.fusion.device import resolved_device  # imports torch
-
         self.slots = threads
-        self.device = str(resolved_device(device))
+        self.device = device_named(device)
         self.workers = (Worker(f"{socket.gethostname()}:{os.getpid()}", self.device, threads),)
         self._executor = ThreadPoolExecutor(threads, thread_name_prefix="tile")
 
     def kernel_threads(self, tiles: int) -> int | None:
         """See ``Pool``: they take the cores that tiles at once leave idle."""
-        return max(1, cores() // min(self.slots, max(1, tiles)))
+        return cores_each(self.slots, tiles)
 
     def submit(self, function: Callable[..., Any], item: tuple[Any, ...]) -> Future[Any]:
         """See ``Pool``."""

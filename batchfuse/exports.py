@@ -149,7 +149,7 @@ class Rendering:
             bands=layout.bands,
             dtype=self.dtype,
             nodata=None if png else self._fill,
-            alpha=png and self._tally.valid < self._tally.pixels,
+            alpha=self._alpha,
             scale=scale,
             offset=offset,
             units=layout.units if kept else None,
@@ -158,7 +158,6 @@ class Rendering:
 
     def pieces(self) -> Iterator[tuple[Window, NDArray[Any]]]:
         """The file's pixels, tile by tile."""
-        alpha = self.wanted.to == "png" and self._tally.valid < self._tally.pixels
         for tile in self._tiling:
             stored = self.store.read(tile.core)
             if self._as_is:
@@ -166,7 +165,7 @@ class Rendering:
                 continue
             missing = self._missing(stored)
             pixels = self._rendered(stored, missing)
-            if alpha:
+            if self._alpha:
                 opaque = np.where(missing, 0, self._top).astype(self.dtype)
                 pixels = np.concatenate([pixels, opaque[None]])
             yield tile.core, pixels
@@ -193,6 +192,11 @@ class Rendering:
                 f"the values reach from {low:.6g} to {high:.6g}, which {self.dtype} rounds to a few whole "
                 "numbers: stretch them (minmax, percentiles)"
             )
+
+    @cached_property
+    def _alpha(self) -> bool:
+        """Whether the file tells invalid pixels by a band of its own: a picture that has some."""
+        return self.wanted.to == "png" and self._tally.valid < self._tally.pixels
 
     @property
     def _top(self) -> float:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-__all__ = ["cores"]
+__all__ = ["cores", "cores_each"]
 
 CPU_MAX = Path("/sys/fs/cgroup/cpu.max")
 
@@ -21,3 +21,8 @@ def cores() -> int:
         return max(1, min(allowed, int(quota) // int(period)))
     except (OSError, ValueError):  # no cgroup, or "max": no quota
         return allowed
+
+
+def cores_each(slots: int, tasks: int) -> int:
+    """Cores for each of the tasks that run at a time, in so many slots at most."""
+    return max(1, cores() // min(slots, max(1, tasks)))

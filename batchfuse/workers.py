@@ -25,7 +25,7 @@ from distributed.security import Security
 
 from batchfuse.cluster import Pool, Worker
 from batchfuse.errors import RecipeError, SceneError
-from batchfuse.machine import cores
+from batchfuse.machine import cores_each
 from batchfuse.place import device_named, take_place
 from batchfuse.profile import Profile
 
@@ -62,13 +62,9 @@ class _DaskPool:
 
     _client: Any
 
-    @property
-    def device(self) -> str:
-        """See ``Pool``."""
-        return self._device
-
     def __init__(self, device: str) -> None:
-        self._device = device
+        self.device = device
+        """See ``Pool``."""
         self._token, self._numbers = uuid.uuid4().hex, itertools.count()
         self.workers: Sequence[Worker] = ()
         """See ``Pool``."""
@@ -109,7 +105,7 @@ class _DaskPool:
         """Each worker's own words; RecipeError where one has another batchfuse, or lacks the device."""
         for _ in range(TRIES):
             try:
-                answers = self._client.run(_introduction, self._device, on_error="return")
+                answers = self._client.run(_introduction, self.device, on_error="return")
             except Exception as error:  # a worker's import of us may raise anything
                 raise RecipeError(f"the workers can't be used: {_said(error)}") from error
             if answers and not any(isinstance(answer, OSError) for answer in answers.values()):
@@ -163,7 +159,7 @@ class LocalPool(_DaskPool):
 
     def kernel_threads(self, tiles: int) -> int | None:
         """See ``Pool``: the cores are shared by all that runs at a time on this machine."""
-        return max(1, cores() // min(self.slots, max(1, tiles)))
+        return cores_each(self.slots, tiles)
 
     def close(self, at_once: bool) -> None:
         """See ``Pool``."""
