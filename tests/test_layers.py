@@ -29,6 +29,7 @@ DOORS = {
     "click": ("cli/",),
     "rich": ("terminal.py",),
     "PIL": ("report/", "training/"),
+    "scipy": ("metrics/",),
 }
 MAY_IMPORT = {
     "geometry": set(),
@@ -37,6 +38,7 @@ MAY_IMPORT = {
     "fusion": {"geometry", "errors"},
     "training": {"fusion", "errors"},
     "report": {"errors"},
+    "metrics": {"errors"},
     "scout": {"imagery", "plan", "recipe", "errors"},
 }
 
