@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
+
 import numpy as np
-from scipy.ndimage import correlate1d
 
-from batchfuse.metrics.images import FloatArray, Gray, checked
-from batchfuse.metrics.similarity import CONTRAST, gaussian
+from batchfuse.metrics.images import FloatArray, Gray, compared, strips
+from batchfuse.metrics.similarity import CONTRAST, WINDOW
+from batchfuse.metrics.smoothing import smoothed
 
-__all__ = ["levels", "ms_ssim"]
+__all__ = ["ms_ssim", "qualities"]
 
 WEIGHTS = np.array([0.0448, 0.2856, 0.3001])
-TINY = 2.0**-52
+"""Of the scales, finest first; the exponents are these over their sum."""
+SMALLEST = 44
+"""The shortest side whose quarter still holds a window."""
+PATCH = np.ones(11)
+AREA = 121
+EPS = 2.0**-52
 
 
 def ms_ssim(fused: Gray, *sources: Gray) -> float:
@@ -20,66 +28,81 @@ def ms_ssim(fused: Gray, *sources: Gray) -> float:
     NaN if a side is under 44 pixels, or if the fused image is so much the opposite of its sources that
     the quality at a scale is negative: such a number has no real power.
     """
-    qualities = np.array(levels(*checked(fused, *sources)))
-    if not (qualities >= 0).all():
-        return float("nan")
-    return float(np.prod(qualities ** (WEIGHTS / WEIGHTS.sum())))
+    found = np.array(qualities(*compared(fused, *sources)))
+    return float(np.prod(found ** (WEIGHTS / WEIGHTS.sum()))) if (found >= 0).all() else math.nan
 
 
-def levels(fused: FloatArray, *sources: FloatArray) -> list[float]:
-    """The quality at each of the three scales, finest first; NaN if a side is under 44 pixels."""
-    if min(fused.shape) / 4 < 11:
-        return [float("nan")] * 3
+def qualities(fused: Gray, *sources: Gray) -> list[float]:
+    """The quality at each of the three scales, finest first, -1..1; NaN if a side is under 44 pixels."""
+    if min(fused.shape) < SMALLEST:
+        return [math.nan] * len(WEIGHTS)
     images = [fused, *sources]
-    found = []
-    for _ in WEIGHTS:
-        found.append(_quality(images[0], images[1:]))
-        images = [_reduced(image) for image in images]
+    found = [_quality(images)]
+    for _ in WEIGHTS[1:]:
+        images = [_halved(image) for image in images]
+        found.append(_quality(images))
     return found
 
 
-def _reduced(image: FloatArray) -> FloatArray:
-    """Half the size: means of 2 x 2 pixels, the last row and column doubled where they are odd."""
-    x = np.pad(image, [(0, 1), (0, 1)], mode="symmetric")
-    return np.asarray((x[:-1, :-1] + x[:-1, 1:] + x[1:, :-1] + x[1:, 1:])[::2, ::2] / 4)
+def _halved(image: Gray) -> FloatArray:
+    """Means of 2 x 2 pixels, half the size rounded up: an odd last row or column is doubled."""
+    rows, columns = image.shape
+    even = np.pad(image, [(0, rows % 2), (0, columns % 2)], mode="edge")
+    quarters = [even[y::2, x::2].astype(np.float64) for y in (0, 1) for x in (0, 1)]
+    return np.asarray(sum(quarters) / 4)
 
 
-def _quality(fused: FloatArray, sources: list[FloatArray]) -> float:
-    """Mean over 11 x 11 patches of how like the fused patch is to the desired one."""
-    flat, weighted = np.full(11, 1 / 11), gaussian(5, 1.5)
-    images = [image - image.mean() for image in [fused, *sources]]
-    x = images[1:]
-    u = [[_covariance(a, b, flat) for b in x] for a in x]
-    norms = [np.sqrt(np.maximum(121 * u[k][k], 0)) for k in range(len(x))]
-    whole = np.sqrt(np.maximum(121 * sum(sum(row) for row in u), 0))
-    ratio = (whole + TINY) / (sum(norms) + TINY)
-    power = np.minimum(np.tan(np.pi / 2 * np.where(ratio > 1, 1 - TINY, ratio)), 10)
+def _quality(images: Sequence[Gray]) -> float:
+    """Mean over the 11 x 11 patches within the image of how like the fused patch is to the desired one."""
+    # a whole number off changes nothing, keeps squares small and sums of whole numbers exact
+    middles = [np.rint(image.mean()) for image in images]
+    total, count = 0.0, 0
+    for strip in strips(*images, border=5):
+        fused, *sources = (image - middle for image, middle in zip(strip, middles, strict=True))
+        likeness = _likeness(fused, sources, _desired(sources))
+        total, count = total + float(np.sum(likeness)), count + likeness.size
+    return total / count
+
+
+def _desired(sources: Sequence[FloatArray]) -> list[FloatArray]:
+    """Factors c_k: the desired patch is sum c_k (x_k - mean x_k) (eqs. 2 to 9)."""
+    products = _products(sources, PATCH, AREA)
+    norms = [np.sqrt(products[k][k]) for k in range(len(sources))]
+    whole = np.sqrt(np.maximum(sum(sum(row) for row in products), 0))
+    consistency = (whole + EPS) / (sum(norms) + EPS)
+    power = np.minimum(np.tan(np.pi / 2 * np.where(consistency > 1, 1 - EPS, consistency)), 10)
     energies = [norm + 0.001 for norm in norms]
-    shares = [(energy / 11) ** power + TINY for energy in energies]
-    total = sum(shares)
-    c = [share / total / energy for share, energy in zip(shares, energies, strict=True)]
-    length = np.sqrt(np.maximum(121 * _quadratic(c, u), 0))
-    scale = np.divide(np.maximum.reduce(energies), length, out=np.ones_like(length), where=length > 0)
-    c = [scale * coefficient for coefficient in c]
-    v = [[_covariance(a, b, weighted) for b in x] for a in x]
-    covariance = sum(
-        coefficient * _covariance(a, images[0], weighted) for coefficient, a in zip(c, x, strict=True)
-    )
-    variance = _quadratic(c, v) + _covariance(images[0], images[0], weighted)
-    return float(np.mean((2 * covariance + CONTRAST) / (variance + CONTRAST)))
+    shares = [(energy / 11) ** power + EPS for energy in energies]
+    every = sum(shares)
+    factors = [share / every / energy for share, energy in zip(shares, energies, strict=True)]
+    length = np.sqrt(np.maximum(_quadratic(factors, products), 0))
+    scale = np.maximum.reduce(energies) / np.where(length > 0, length, np.inf)
+    return [scale * factor for factor in factors]
 
 
-def _quadratic(c: list[FloatArray], u: list[list[FloatArray]]) -> FloatArray:
-    terms = [c[k] * c[m] * u[k][m] for k in range(len(c)) for m in range(len(c))]
-    return np.asarray(sum(terms))
+def _likeness(fused: FloatArray, sources: Sequence[FloatArray], factors: Sequence[FloatArray]) -> FloatArray:
+    """Contrast and structure of SSIM between the desired and the fused patch (eq. 10)."""
+    products = _products([*sources, fused], WINDOW, 1)
+    pairs = zip(factors, products, strict=False)
+    covariance = sum(factor * row[-1] for factor, row in pairs)
+    variance = _quadratic(factors, products) + products[-1][-1]
+    return np.asarray((2 * covariance + CONTRAST) / (variance + CONTRAST))
 
 
-def _covariance(a: FloatArray, b: FloatArray, weights: FloatArray) -> FloatArray:
-    return _local(a * b, weights) - _local(a, weights) * _local(b, weights)
+def _products(images: Sequence[FloatArray], weights: FloatArray, area: int) -> list[list[FloatArray]]:
+    """Sums over each patch of the products of any two images, each less its mean over the patch."""
+    sums = [smoothed(image, weights) for image in images]
+    found: list[list[FloatArray]] = [[] for _ in images]
+    for k, image in enumerate(images):
+        for m in range(k + 1):
+            product = smoothed(image * images[m], weights) - sums[k] * sums[m] / area
+            found[k].append(np.maximum(product, 0) if m == k else product)
+            if m < k:
+                found[m].append(product)
+    return found
 
 
-def _local(image: FloatArray, weights: FloatArray) -> FloatArray:
-    """Weighted mean of each 11 x 11 patch that lies within the image."""
-    for axis in (0, 1):
-        image = correlate1d(image, weights, axis=axis, mode="constant")
-    return image[5:-5, 5:-5]
+def _quadratic(factors: Sequence[FloatArray], products: Sequence[Sequence[FloatArray]]) -> FloatArray:
+    """Sum over k and m of factor k times factor m times their product."""
+    numbers = range(len(factors))
+    return np.asarray(sum(factors[k] * factors[m] * products[k][m] for k in numbers for m in numbers))

@@ -2,47 +2,61 @@
 
 from __future__ import annotations
 
-import numpy as np
-from scipy.ndimage import correlate1d
+import math
 
-from batchfuse.metrics.images import FloatArray, Gray, checked
-from batchfuse.metrics.similarity import gaussian
+import numpy as np
+
+from batchfuse.metrics.images import FloatArray, Gray, compared, strips
+from batchfuse.metrics.smoothing import gaussian, smoothed
 
 __all__ = ["vif"]
 
 NOISE = 2.0
+"""Variance of the noise of seeing, for gray levels 0..255."""
+RADII = (8, 4, 2, 1)
+"""Of the windows at each of the four scales; sigma is a fifth of a window's width."""
 TINY = 1e-10
 
 
 def vif(fused: Gray, *sources: Gray) -> float:
     """Visual information fidelity, summed over the sources; images (y, x) of values 0..255.
 
-    NaN if the images are too small for four scales (41 pixels a side) or a source is constant.
+    About 0..1 a source, more where contrast was added. Windows lie within the image at each scale: nothing
+    is padded. NaN if the images are too small for that (under 41 pixels a side) or a source is constant.
     """
-    image, *others = checked(fused, *sources)
-    return sum(fidelity(other, image) for other in others)
+    image, *others = compared(fused, *sources)
+    return sum(_fidelity(other, image) for other in others)
 
 
-def fidelity(reference: FloatArray, image: FloatArray) -> float:
-    """Pixel-domain VIF of an image against a reference."""
-    above, below = 0.0, 0.0
-    for scale in range(1, 5):
-        radius = 2 ** (4 - scale)
-        weights = gaussian(radius, (2 * radius + 1) / 5)
-        if scale > 1:
-            reference, image = (_valid(x, weights)[::2, ::2] for x in (reference, image))
-        if min(reference.shape) < len(weights):
-            return float("nan")
-        gained, offered = _information(reference, image, weights)
-        above, below = above + gained, below + offered
-    return above / below if below else float("nan")
+def _fidelity(reference: Gray, image: Gray) -> float:
+    """VIF of an image against a reference: information over all scales, of what the reference offers."""
+    pair = [reference, image]
+    gained, offered = 0.0, 0.0
+    for scale, radius in enumerate(RADII):
+        window = gaussian(radius, (2 * radius + 1) / 5)
+        if scale:
+            pair = [_halved(each, window) for each in pair]
+        if min(pair[0].shape) < len(window):
+            return math.nan
+        for seen, shown in strips(*pair, border=radius):
+            gain, offer = _information(seen, shown, window)
+            gained, offered = gained + gain, offered + offer
+    return gained / offered if offered else math.nan
 
 
-def _information(reference: FloatArray, image: FloatArray, weights: FloatArray) -> tuple[float, float]:
-    mean_r, mean_i = _valid(reference, weights), _valid(image, weights)
-    var_r = np.maximum(_valid(reference**2, weights) - mean_r**2, 0)
-    var_i = np.maximum(_valid(image**2, weights) - mean_i**2, 0)
-    covariance = _valid(reference * image, weights) - mean_r * mean_i
+def _halved(image: Gray, window: FloatArray) -> FloatArray:
+    """Smoothed where the window lies within the image, each second row and column kept."""
+    radius = len(window) // 2
+    rows = [smoothed(strip, window) for (strip,) in strips(image, border=radius)]
+    return np.concatenate(rows)[::2, ::2] if rows else np.empty((0, 0))
+
+
+def _information(reference: FloatArray, image: FloatArray, window: FloatArray) -> tuple[float, float]:
+    """What gets through to the image, and what the reference offers; each summed over a strip."""
+    mean_r, mean_i = smoothed(reference, window), smoothed(image, window)
+    var_r = np.maximum(smoothed(reference * reference, window) - mean_r * mean_r, 0)
+    var_i = np.maximum(smoothed(image * image, window) - mean_i * mean_i, 0)
+    covariance = smoothed(reference * image, window) - mean_r * mean_i
     gain = covariance / (var_r + TINY)
     noise = var_i - gain * covariance
     flat_r, flat_i = var_r < TINY, var_i < TINY
@@ -50,14 +64,5 @@ def _information(reference: FloatArray, image: FloatArray, weights: FloatArray) 
     gain[flat_i], noise[flat_i] = 0, 0
     against = gain < 0
     gain[against], noise[against] = 0, var_i[against]
-    noise = np.maximum(noise, TINY)
-    gained = np.sum(np.log10(1 + gain**2 * var_r / (noise + NOISE)))
-    return float(gained), float(np.sum(np.log10(1 + var_r / NOISE)))
-
-
-def _valid(image: FloatArray, weights: FloatArray) -> FloatArray:
-    """Weighted means of the windows that lie within the image."""
-    edge = len(weights) // 2
-    for axis in (0, 1):
-        image = correlate1d(image, weights, axis=axis, mode="constant")
-    return image[edge : image.shape[0] - edge, edge : image.shape[1] - edge]
+    gained = np.log10(1 + gain * gain * var_r / (np.maximum(noise, TINY) + NOISE))
+    return float(np.sum(gained)), float(np.sum(np.log10(1 + var_r / NOISE)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Mapping
 
 from batchfuse.errors import BatchfuseError
@@ -33,21 +34,20 @@ FIGURES: Mapping[str, Callable[..., float]] = {
     "sf": lambda fused, *_: sf(fused),
     "vif": vif,
 }
-"""Every figure of a fused image and its sources."""
+"""Every figure of a fused image and its sources, called with both."""
 
 
 def figures(fused: Gray, *sources: Gray, names: Iterable[str] = SIX) -> dict[str, float]:
     """Several figures of a fused image and its sources, images (y, x) of values 0..255.
 
-    A figure that isn't defined for these images is NaN: too small, constant, or not two sources.
+    A figure that isn't defined for these images is NaN: too small, constant, or not two sources for SCD.
 
     Raises:
         BatchfuseError: A name is not a figure's, or the images can't be compared.
     """
-    unknown = [name for name in names if name not in FIGURES]
-    if unknown:
-        raise BatchfuseError(f"no figure is called {unknown[0]}: there are {', '.join(FIGURES)}")
-    return {
-        name: float("nan") if name == "scd" and len(sources) != 2 else FIGURES[name](fused, *sources)
-        for name in names
-    }
+    wanted = list(names)
+    for name in wanted:
+        if name not in FIGURES:
+            raise BatchfuseError(f"no figure is called {name!r}: there are {', '.join(FIGURES)}")
+    undefined = {"scd"} if len(sources) != 2 else set()
+    return {name: math.nan if name in undefined else FIGURES[name](fused, *sources) for name in wanted}
