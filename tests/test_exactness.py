@@ -300,7 +300,7 @@ def run_in_tiles(work: Work, size: int) -> Array:
         for tile in asked:
             found = survey_tile(work, tile.index)
             survey = tuple(one.merge(more) for one, more in zip(survey, found, strict=True))
-        work = replace(work, extremes=survey)
+        work = replace(work, surveys=survey)
     fused = np.full((len(job.reference.bands), *shape), np.inf, np.float32)
     for tile in tiling:
         values, valid = fuse_window(work, tile.core, tile.window)
