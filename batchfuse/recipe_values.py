@@ -25,6 +25,7 @@ from pydantic import (
 
 from batchfuse.errors import RecipeError
 from batchfuse.fusion.methods import method
+from batchfuse.fusion.parameters import read_strategy
 from batchfuse.recipe_file import Document, shown
 from batchfuse.recipe_mistakes import mistakes, wrong
 
@@ -192,11 +193,14 @@ def _crs(value: Any) -> Any:
 
 
 def _strategy(value: Any) -> Any:
-    named = {value: None} if isinstance(value, str) else value
+    try:
+        named = dict([read_strategy(value)]) if isinstance(value, str) else value
+    except RecipeError as error:
+        raise wrong(str(error)) from None
     if not isinstance(named, dict) or len(named) != 1 or not all(isinstance(k, str) and k for k in named):
         raise wrong(f"found {shown(value)}; give a name, or one name with its parameters: {{name: {{…}}}}")
     ((name, parameters),) = named.items()
-    if parameters is not None and not isinstance(parameters, dict):
+    if not isinstance(parameters, dict | None) or not all(isinstance(k, str) for k in parameters or ()):
         raise wrong(f"found {shown(parameters)}; the parameters of {name} are a mapping", below=(name,))
     return {name: parameters} if parameters else name
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from batchfuse.errors import RecipeError
 from batchfuse.fusion.layers import ENCODER_RADIUS, RADIUS
-from batchfuse.fusion.parameters import Parameter
+from batchfuse.fusion.parameters import Parameter, read_strategy
 
 __all__ = ["ENTRY_POINTS", "Method", "Strategy", "all_methods", "method", "register"]
 
@@ -104,12 +104,12 @@ class Method:
         raise RecipeError(f"method {self.name!r} has no strategy {name!r}: {_nearest(name, self.strategies)}")
 
     def chosen(self, strategy: str | Mapping[str, Any]) -> tuple[Strategy, dict[str, float]]:
-        """A strategy and its parameters, of a name or of one name with what is chosen.
+        """A strategy and all its parameters, of a name (``detail``, ``detail:gain=1.2``) or one in a mapping.
 
         Raises:
             RecipeError: there is no such strategy or parameter, or a value is out of its limits.
         """
-        named = {strategy: None} if isinstance(strategy, str) else strategy
+        named = dict([read_strategy(strategy)]) if isinstance(strategy, str) else strategy
         if not isinstance(named, Mapping) or len(named) != 1:
             raise RecipeError(f"a strategy is a name, or one name with its parameters, not {strategy!r}")
         ((name, given),) = named.items()

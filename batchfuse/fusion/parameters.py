@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import math
+import reprlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from numbers import Integral, Real
 from typing import Any, Literal
 
-__all__ = ["Parameter", "worded"]
+from batchfuse.errors import RecipeError
+
+__all__ = ["Parameter", "read_strategy", "worded"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +62,33 @@ class Parameter:
     def __str__(self) -> str:
         whole = "whole numbers " if self.kind == "int" else ""
         return f"{self.name} {self.default:g} ({whole}{self.lowest:g} to {self.highest:g}): {self.summary}"
+
+
+def read_strategy(text: str) -> tuple[str, dict[str, float]]:
+    """A strategy written in a word, and what it says of parameters: ``detail``, or ``detail:gain=1.2``.
+
+    Raises:
+        RecipeError: what follows the colon are no parameters. Whether they exist is not asked here.
+    """
+    name, colon, told = text.partition(":")
+    if not colon:
+        return name, {}
+    parameters: dict[str, float] = {}
+    for part in told.split(","):
+        key, equals, value = (piece.strip() for piece in part.partition("="))
+        if not key or not equals or key in parameters:
+            raise _unreadable(text)
+        try:
+            parameters[key] = int(value) if value.lstrip("+-").isdecimal() else float(value)
+        except ValueError:
+            raise _unreadable(text) from None
+    return name, parameters
+
+
+def _unreadable(text: str) -> RecipeError:
+    return RecipeError(
+        f"found {reprlib.repr(text)}; give a name, or name:parameter=number, as in detail:gain=1.2"
+    )
 
 
 def worded(strategy: str, parameters: Mapping[str, float]) -> str:
