@@ -13,6 +13,7 @@ from typing import Any
 from batchfuse.campaign_passes import measured_over
 from batchfuse.cluster import Cluster
 from batchfuse.errors import RecipeError
+from batchfuse.fusion.methods import method
 from batchfuse.plan import Failure, Job, Plan, Ranges
 from batchfuse.recipe import differences
 from batchfuse.report.progress import Progress, counted
@@ -100,12 +101,14 @@ def _checksum(job: Job) -> str:
 
 
 def _doubts(plan: Plan) -> list[str]:
-    if any(job.survey_tiling is not None for job in plan.jobs):
-        return [
-            f"the strategy {plan.jobs[0].strategy} still looks at each scene on its own, so that neighbours "
-            "differ although they share a range: l1 and average mosaic"
-        ]
-    return []
+    if all(job.survey_tiling is None for job in plan.jobs):
+        return []
+    strategies = method(plan.recipe.fusion.method).strategies.values()
+    others = " and ".join(strategy.name for strategy in strategies if strategy.survey_halo is None)
+    return [
+        f"the strategy {plan.jobs[0].strategy} still looks at each scene on its own, so that neighbours "
+        f"differ although they share a range{f': {others} mosaic' if others else ''}"
+    ]
 
 
 def _left_out(unreadable: Mapping[str, str]) -> list[str]:

@@ -89,9 +89,9 @@ def measure(path: Path, folder: Path | None = None) -> Iterator[Exactness]:
     if "level" in store.record:
         raise StoreError(f"{path} is a reduced level: --exact compares the fused image itself")
     job = _job(store, folder or _recipe_folder(path))
-    scalings, extremes = stored_survey(store)
+    scalings, surveys = stored_survey(store)
     compute = Compute(str(resolved_device("auto")), store.record["precision"], cores())
-    work = Work(uuid.uuid4().hex, job, scalings, extremes, compute)
+    work = Work(uuid.uuid4().hex, job, scalings, surveys, compute)
     for core in places(store.tiling):
         fused, valid = fuse_window(work, core, core.grown(job.tiling.halo + FURTHER, store.grid.shape))
         yield compared(encoding(work), fused, valid, store.read(core))

@@ -12,6 +12,7 @@ import numpy as np
 
 from batchfuse.errors import RecipeError, SceneError
 from batchfuse.fusion.methods import Method, Strategy, method
+from batchfuse.fusion.parameters import worded
 from batchfuse.fusion.shipped import weights_checksum
 from batchfuse.geometry.tiling import Tiling
 from batchfuse.geometry.window import Window
@@ -72,6 +73,8 @@ class Job:
     """Where its class is, as module:Class: what a process elsewhere needs of the registry."""
     strategy: str
     """Name of its strategy."""
+    strategy_parameters: Mapping[str, float]
+    """All that the strategy has, defaults filled in."""
     weights: str
     """Name or file of the weights; empty where the method has none."""
     dtype: str
@@ -104,6 +107,11 @@ class Job:
     def stacks(self) -> int:
         """How often each tile is fused: once, or once for each band of the reference."""
         return len(self.reference.bands) if self.color == "bands" else 1
+
+    @property
+    def fusing(self) -> str:
+        """Method, strategy and parameters, for people."""
+        return f"{self.method}, strategy {worded(self.strategy, self.strategy_parameters)}"
 
     @property
     def pixels(self) -> int:
@@ -205,11 +213,7 @@ def make_plan(recipe: Recipe, only: str | None = None, found: Discovery | None =
         RecipeError: no scene, ambiguous files, an unknown method, strategy or weights.
     """
     chosen = method(recipe.fusion.method)
-    strategy = chosen.strategy(_strategy_name(recipe, chosen))
-    if recipe.fusion.strategy_parameters:
-        raise RecipeError(
-            f"the strategy {strategy.name} takes no parameters: write `strategy: {strategy.name}`"
-        )
+    strategy, parameters = chosen.chosen(_wanted_strategy(recipe, chosen))
     weights = _weights(recipe, chosen.default_weights)
     checksum = weights_checksum(weights) if weights else None
     for role, wanted in recipe.inputs.items():
@@ -226,7 +230,7 @@ def make_plan(recipe: Recipe, only: str | None = None, found: Discovery | None =
     names = {scene.name for scene in scenes}
     for scene in found.scenes if recipe.scaling == "campaign" else scenes:
         try:
-            jobs.append(_job(recipe, scene, target, chosen.fuser, strategy, weights, checksum))
+            jobs.append(_job(recipe, scene, target, chosen.fuser, strategy, parameters, weights, checksum))
         except SceneError as error:
             if scene.name in names:
                 failures.append(Failure(scene.name, str(error)))
@@ -269,9 +273,9 @@ def found_scenes(recipe: Recipe) -> Discovery:
     return discover(recipe.folder, recipe.patterns, recipe.manifest, left_out=recipe.output_folder)
 
 
-def _strategy_name(recipe: Recipe, chosen: Method) -> str:
+def _wanted_strategy(recipe: Recipe, chosen: Method) -> str | Mapping[str, Any]:
     if "strategy" in recipe.fusion.model_fields_set:
-        return recipe.fusion.strategy_name
+        return recipe.fusion.strategy
     return next(iter(chosen.strategies))
 
 
@@ -294,6 +298,7 @@ def _job(
     target: Target,
     fuser: str,
     strategy: Strategy,
+    parameters: Mapping[str, float],
     weights: str,
     checksum: str | None,
 ) -> Job:
@@ -311,6 +316,7 @@ def _job(
     if recipe.grid.mismatch == "error":
         _refuse_mismatch(placed, sources, alignments)
     size = recipe.tiles.size
+    told = {strategy.name: dict(parameters)} if parameters else strategy.name
     return Job(
         scene=scene,
         store=recipe.output_folder / f"{found.name}.zarr",
@@ -326,13 +332,14 @@ def _job(
         method=recipe.fusion.method,
         fuser=fuser,
         strategy=strategy.name,
+        strategy_parameters=parameters,
         weights=weights,
         dtype=recipe.output.dtype,
         units=recipe.output.units,
         zarr_format=recipe.output.format_number,
         shard=recipe.output.shard,
         pyramid=recipe.output.pyramid is True,  # auto: not of rasters
-        record=_record(recipe, scene, strategy, weights, checksum),
+        record=_record(recipe, scene, told, weights, checksum),
         place=placed.words,
         differences=_differences(placed, sources, alignments),
         warnings=(*placed.warnings, *(a.accuracy for a in alignments if a.accuracy), *far_apart(sources)),
@@ -411,13 +418,13 @@ def _ranges(recipe: Recipe, role: str) -> Ranges:
 
 
 def _record(
-    recipe: Recipe, scene: Scene, strategy: Strategy, weights: str, checksum: str | None
+    recipe: Recipe, scene: Scene, strategy: str | Mapping[str, Any], weights: str, checksum: str | None
 ) -> dict[str, Any]:
     """What a store remembers: the same for every run of this recipe on these files."""
     resolved, identity = recipe.resolved(), recipe.identity()
     # a method's own defaults, where the recipe leaves them open
-    resolved["fusion"] |= {"strategy": strategy.name, "weights": weights and recipe.fusion.weights}
-    identity["fusion"]["strategy"] = strategy.name
+    resolved["fusion"] |= {"strategy": strategy, "weights": weights and recipe.fusion.weights}
+    identity["fusion"]["strategy"] = strategy
     del identity["reference"]  # the role that it came to stands beside
     return {
         "recipe": resolved,
@@ -438,6 +445,8 @@ def _described(job: Job) -> dict[str, Any]:
         "shape": list(grid.shape),
         "transform": list(grid.affine)[:6],
         "crs": grid.crs,
+        "method": job.method,
+        "strategy": job.record["recipe"]["fusion"]["strategy"],
         "sources": {
             source.role: {
                 "files": [str(file.path) for file in source.files],

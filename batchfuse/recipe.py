@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -20,6 +20,7 @@ from pydantic import (
 from pydantic.json_schema import SkipJsonSchema
 
 from batchfuse.errors import RecipeError
+from batchfuse.fusion.methods import method
 from batchfuse.profile import Profile, profile_schema
 from batchfuse.recipe_file import Document, read_document, shown
 from batchfuse.recipe_grid import TargetGrid
@@ -145,22 +146,25 @@ class Fusion(Settings):
     weights: Text = "res2netfuse"
     """A shipped name, or a .safetensors file relative to the recipe's folder."""
     strategy: Strategy = "l1"
-    """How features are merged: l1, mean, average; or a mapping of one name to its parameters."""
+    """How features are merged: l1, mean, average, detail; or a mapping of one name to its parameters."""
     color: Literal["luma", "bands"] = "luma"
     """luma: fuse the luminance and keep the reference's chroma; bands: each band of the reference with the
     others' luminance."""
     plane: Annotated[Literal["axial", "coronal", "sagittal", "triplanar"], built("axial")] = "axial"
     """Of volumes: the plane of the slices that are fused."""
 
-    @property
-    def strategy_name(self) -> str:
-        """The strategy without its parameters."""
-        return self.strategy if isinstance(self.strategy, str) else next(iter(self.strategy))
-
-    @property
-    def strategy_parameters(self) -> dict[str, Any]:
-        """The strategy's parameters, if any."""
-        return {} if isinstance(self.strategy, str) else dict(self.strategy[self.strategy_name])
+    @field_validator("strategy")
+    @classmethod
+    def _strategy_has_the_parameters(cls, strategy: Any, info: ValidationInfo) -> Any:
+        """Of a method and strategy that are known; the plan tells of those that are not."""
+        for name, given in () if isinstance(strategy, str) else strategy.items():
+            try:
+                mistakes = list(method(info.data["method"]).strategy(name).mistakes(given))
+            except (KeyError, RecipeError):
+                continue
+            for parameter, reason in mistakes:
+                raise wrong(reason, below=(name, parameter))
+        return strategy
 
 
 class Tiles(Settings):
@@ -409,24 +413,27 @@ def recipe_schema() -> dict[str, Any]:
 
 def differences(stored: Mapping[str, Any], wanted: Mapping[str, Any], where: str = "the store") -> list[str]:
     """How two identities differ, a line a key: ``fusion.strategy: l1 in the store, mean in the recipe``."""
-    old, new = _flat(stored), _flat(wanted)
     return [
-        f"{key}: {_told(old, key)} in {where}, {_told(new, key)} in the recipe"
-        for key in dict.fromkeys((*old, *new))
-        if old.get(key) != new.get(key)
+        f"{key}: {_told(old)} in {where}, {_told(new)} in the recipe"
+        for key, old, new in _differing(stored, wanted)
     ]
 
 
-def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, value in values.items():
-        if isinstance(value, Mapping):
-            flat |= _flat(value, f"{prefix}{key}.")
-        else:
-            flat[f"{prefix}{key}"] = list(value) if isinstance(value, tuple) else value
-    return flat
+def _differing(old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[tuple[str, Any, Any]]:
+    """The key path and both values of whatever differs; a section against a value is told as a whole."""
+    for key in dict.fromkeys((*old, *new)):
+        one, other = old.get(key), new.get(key)
+        if all(value is None or isinstance(value, Mapping) for value in (one, other)):
+            yield from ((f"{key}.{below}", *pair) for below, *pair in _differing(one or {}, other or {}))
+        elif _plain(one) != _plain(other):
+            yield key, one, other
 
 
-def _told(values: Mapping[str, Any], key: str) -> str:
-    value = values.get(key)
+def _plain(value: Any) -> Any:
+    return list(value) if isinstance(value, tuple) else value
+
+
+def _told(value: Any) -> str:
+    if isinstance(value, Mapping):  # of one strategy and its parameters
+        return ", ".join(map(str, value))
     return "nothing" if value is None else shown(value, quoted=False)

@@ -140,6 +140,8 @@ def _section(found: Any, key: Key, origin: str) -> dict[str, Any]:
         return found
     if len(key) == 2 and key[0] == "inputs" and isinstance(found, str | list):
         return {"path": found}
+    if key == ("fusion", "strategy") and isinstance(found, str):
+        return {}  # what is set below it names a strategy again
     raise RecipeError(f"{origin}: {dotted(key)} is {shown(found)}, which has no keys: set it as a whole")
 
 

@@ -19,10 +19,13 @@ from pydantic import (
     PlainSerializer,
     ValidationError,
     ValidationInfo,
+    WithJsonSchema,
     model_validator,
 )
 
 from batchfuse.errors import RecipeError
+from batchfuse.fusion.methods import method
+from batchfuse.fusion.parameters import read_strategy
 from batchfuse.recipe_file import Document, shown
 from batchfuse.recipe_mistakes import mistakes, wrong
 
@@ -190,15 +193,32 @@ def _crs(value: Any) -> Any:
 
 
 def _strategy(value: Any) -> Any:
-    named = {value: None} if isinstance(value, str) else value
+    try:
+        named = dict([read_strategy(value)]) if isinstance(value, str) else value
+    except RecipeError as error:
+        raise wrong(str(error)) from None
     if not isinstance(named, dict) or len(named) != 1 or not all(isinstance(k, str) and k for k in named):
         raise wrong(f"found {shown(value)}; give a name, or one name with its parameters: {{name: {{…}}}}")
     ((name, parameters),) = named.items()
-    if name == "detail":
-        raise wrong('"detail" is not built yet; what works now: l1, mean, average')
-    if parameters is not None and not isinstance(parameters, dict):
+    if not isinstance(parameters, dict | None) or not all(isinstance(k, str) for k in parameters or ()):
         raise wrong(f"found {shown(parameters)}; the parameters of {name} are a mapping", below=(name,))
     return {name: parameters} if parameters else name
+
+
+def _strategy_schema() -> dict[str, Any]:
+    """A name or a mapping of one; of the strategies that come with batchfuse, all that can be chosen."""
+    found = method("res2netfuse").strategies.values()
+    known = {
+        strategy.name: {
+            "type": "object",
+            "description": strategy.summary,
+            "properties": {parameter.name: parameter.schema() for parameter in strategy.parameters},
+            "additionalProperties": False,
+        }
+        for strategy in found
+    }
+    mapping = {"type": "object", "properties": known, "additionalProperties": {"type": "object"}}
+    return {"anyOf": [{"type": "string"}, {**mapping, "minProperties": 1, "maxProperties": 1}]}
 
 
 def _number_or_nan(value: Any) -> Any:
@@ -249,7 +269,6 @@ FileValue = Annotated[
 Crs = Annotated[Text, BeforeValidator(_crs)]
 """A coordinate reference system as the user wrote it; PROJ is asked when a source is opened."""
 Strategy = Annotated[
-    str | dict[str, dict[str, JsonValue]],
-    BeforeValidator(_strategy, json_schema_input_type=str | dict[str, dict[str, JsonValue]]),
+    str | dict[str, dict[str, JsonValue]], BeforeValidator(_strategy), WithJsonSchema(_strategy_schema())
 ]
 """A strategy's name, or one name with its parameters."""

@@ -6,15 +6,15 @@ import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from functools import partial
+from functools import partial, reduce
 from typing import Any, TypeVar
 
 from batchfuse.changes import changes, other_ranges
 from batchfuse.cluster import Cluster, Stopped
 from batchfuse.errors import SceneError, StoreError
 from batchfuse.exports import export_again, outdated
-from batchfuse.fusion.extremes import Extremes
 from batchfuse.fusion.precision import resolved_precision
+from batchfuse.fusion.surveys import Survey, survey_from_json
 from batchfuse.imagery.aligned import measured_scaling
 from batchfuse.imagery.registration import Offset, coarseness, compared_windows, misregistrations
 from batchfuse.imagery.scaling import Scaling
@@ -125,10 +125,8 @@ class SceneRun:
         work = Work(uuid.uuid4().hex, job, self.scalings, (), self.compute)
         if job.survey_tiling is None:
             return work
-        extremes = (Extremes.empty(len(job.scene.sources)),) * job.stacks
-        for found in self._mapped("survey", survey_tile, [(work, t.index) for t in job.survey_tiling]):
-            extremes = tuple(e.merge(more) for e, more in zip(extremes, found, strict=True))
-        return replace(work, extremes=extremes)
+        tiles = self._mapped("survey", survey_tile, [(work, tile.index) for tile in job.survey_tiling])
+        return replace(work, surveys=reduce(_merged, tiles))
 
     def _statistics(self) -> tuple[Scaling, ...]:
         job, mapped = self.job, partial(self._mapped, "statistics")
@@ -273,19 +271,24 @@ def _fused_tiles(
     return [(index, fuse_tile(work, index)) for index in indices], time.monotonic() - began
 
 
+def _merged(some: tuple[Survey, ...], others: tuple[Survey, ...]) -> tuple[Survey, ...]:
+    """The surveys of two parts of the scene, one a stack."""
+    return tuple(one.merge(other) for one, other in zip(some, others, strict=True))
+
+
 def _survey(work: Work) -> Any:
     """The survey as JSON: none, one, or one a band where each is fused on its own."""
-    surveys = [extremes.to_json() for extremes in work.extremes]
+    surveys = [survey.to_json() for survey in work.surveys]
     return (surveys or None) if work.job.color == "bands" else next(iter(surveys), None)
 
 
-def stored_survey(store: Store) -> tuple[tuple[Scaling, ...], tuple[Extremes, ...]]:
+def stored_survey(store: Store) -> tuple[tuple[Scaling, ...], tuple[Survey, ...]]:
     """What an earlier run found of the whole scene."""
     try:
         scalings = tuple(Scaling.from_dict(source["scaling"]) for source in store.record["sources"])
         survey = store.record["survey"]
         surveys = survey if isinstance(survey, list) else [survey] if survey is not None else []
-        return scalings, tuple(map(Extremes.from_json, surveys))
+        return scalings, tuple(map(survey_from_json, surveys))
     except (KeyError, TypeError, ValueError) as error:
         raise StoreError(
             f"{store.path} is damaged: its record lacks {error}; --overwrite replaces the store"

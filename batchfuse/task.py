@@ -19,8 +19,8 @@ from numpy.typing import NDArray
 
 from batchfuse.encoding import Encoding
 from batchfuse.fusion.color import luminance, recolored
-from batchfuse.fusion.extremes import Extremes
 from batchfuse.fusion.fuser import Fuser, made_fuser
+from batchfuse.fusion.surveys import Survey
 from batchfuse.geometry.window import Window
 from batchfuse.imagery.aligned import AlignedSource, filled
 from batchfuse.imagery.registration import Offset, coarseness, offset_between
@@ -70,7 +70,7 @@ class Work:
     """The scene."""
     scalings: tuple[Scaling, ...]
     """One a source."""
-    extremes: tuple[Extremes, ...]
+    surveys: tuple[Survey, ...]
     """The strategy's survey, one a stack; empty where it asks for none."""
     compute: Compute
     """The device."""
@@ -128,7 +128,7 @@ def read_scene(work: Work, window: Window) -> ScenePixels:
     return ScenePixels(whole, masks, colour, job.scene.reference, bands)
 
 
-def survey_tile(work: Work, index: tuple[int, ...]) -> tuple[Extremes, ...]:
+def survey_tile(work: Work, index: tuple[int, ...]) -> tuple[Survey, ...]:
     """What the strategy asks of one tile's core, one a stack."""
     tiling = work.job.survey_tiling
     assert tiling is not None
@@ -142,9 +142,9 @@ def fuse_window(work: Work, core: Window, read: Window) -> tuple[NDArray[np.floa
     """Fused values (bands, y, x) in the scaled range, and validity, of ``core`` read through ``read``."""
     pixels = read_scene(work, read)
     inner = core.relative_to(read)
-    surveys = work.extremes or (None,) * work.job.stacks
+    surveys = work.surveys or (None,) * work.job.stacks
     stacks = zip(pixels.stacks(), surveys, strict=True)
-    fused = np.stack([_fuser(work).fuse(stack, inner, extremes) for stack, extremes in stacks])
+    fused = np.stack([_fuser(work).fuse(stack, inner, survey) for stack, survey in stacks])
     if pixels.colour is not None:
         fused = recolored(pixels.colour[(slice(None), *inner.slices)], fused[0])
     return fused, pixels.shown(work.job.validity)[inner.slices]
@@ -272,5 +272,6 @@ def _fuser(work: Work) -> Fuser:
         device_in_place(compute.device),
         compute.precision,
         compute.threads,
+        job.strategy_parameters,
     )
     return _fusers.get("/".join(map(str, made)), lambda: made_fuser(*made))

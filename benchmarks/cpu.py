@@ -96,9 +96,9 @@ def eager(pair: Pair, strategy: str, cores: int) -> Callable[[], Pair]:
 
 def tiles(pair: Pair, strategy: str, python_threads: int, torch_threads: int) -> Callable[[], Pair]:
     """The fuser, tile by tile, as a run does it."""
-    from batchfuse.fusion.extremes import Extremes
     from batchfuse.fusion.fuser import load_fuser
     from batchfuse.fusion.methods import method
+    from batchfuse.fusion.surveys import Survey
     from batchfuse.geometry.tiling import Tile, Tiling
 
     asked = method("res2netfuse").strategy(strategy)
@@ -106,22 +106,21 @@ def tiles(pair: Pair, strategy: str, python_threads: int, torch_threads: int) ->
     fused = np.empty(pair.shape[1:], np.float32)
     valid = np.ones(pair.shape, bool)
 
-    def survey(tile: Tile) -> Extremes:
+    def survey(tile: Tile) -> Survey:
         at = (slice(None), *tile.window.slices)
         return fuser.survey(pair[at], valid[at], tile.core.relative_to(tile.window))
 
-    def fuse_tile(tile: Tile, survey: Extremes | None) -> None:
+    def fuse_tile(tile: Tile, survey: Survey | None) -> None:
         window = pair[(slice(None), *tile.window.slices)]
         fused[tile.core.slices] = fuser.fuse(window, tile.core.relative_to(tile.window), survey)
 
     def fuse() -> Pair:
-        extremes = None
+        found: Survey | None = None
         with ThreadPoolExecutor(python_threads) as pool:
             if asked.survey_halo is not None:
-                extremes = Extremes.empty(len(pair))
                 for seen in pool.map(survey, Tiling(fused.shape, TILE, asked.survey_halo)):
-                    extremes = extremes.merge(seen)
-            list(pool.map(lambda tile: fuse_tile(tile, extremes), Tiling(fused.shape, TILE, asked.halo)))
+                    found = found.merge(seen) if found else seen
+            list(pool.map(lambda tile: fuse_tile(tile, found), Tiling(fused.shape, TILE, asked.halo)))
         return fused
 
     return fuse

@@ -9,8 +9,8 @@ largest differences in the scaled range 0..1, before output units:
   through its own haloed window and the survey (at most 1e-7 away) merged over them; and the same at once,
   without the inner windows in which the fuser works through a tile. ``plain`` is the plain network over the
   plain whole arrays: torch's other convolutions add up in another order and round otherwise, hence 2e-6.
-- float64: tiles against the plain network, with the halo of 12 (at most 1e-13) and with one of 11 (above
-  1e-10), which float32 could not tell apart.
+- float64: tiles against the plain network, with the strategy's halo (at most 1e-13) and with one pixel less
+  (above 1e-10), which float32 could not tell apart.
 - reading: windows of a warped scene that are not, bit for bit, those of the whole. None.
 
 An exclamation mark is a violation; the exit code is 1 if there is one.
@@ -28,7 +28,7 @@ import uuid
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import cache, reduce
 from itertools import starmap
 from pathlib import Path
 from typing import Any
@@ -42,8 +42,11 @@ from rasterio.warp import Resampling, calculate_default_transform, reproject
 
 from batchfuse.fusion.color import recolored
 from batchfuse.fusion.extremes import Extremes
+from batchfuse.fusion.moments import Moments
 from batchfuse.fusion.res2netfuse import Res2NetFuse
-from batchfuse.fusion.strategies import channel_mean, fused_features
+from batchfuse.fusion.rules import rule_of
+from batchfuse.fusion.strategies import channel_mean
+from batchfuse.fusion.surveys import Survey
 from batchfuse.fusion.weights import load_weights
 from batchfuse.fusion.windowed import Res2NetFuser
 from batchfuse.geometry.tiling import Tiling
@@ -58,11 +61,10 @@ from batchfuse.task import Compute, ScenePixels, Work, fuse_window, read_scene, 
 Array = NDArray[Any]
 
 SIZES = (128, 200, 512)
-STRATEGIES = ("l1", "mean", "average")
+STRATEGIES = ("l1", "mean", "average", "detail")
 RESAMPLINGS = ("nearest", "bilinear", "cubic", "average")
 SINGLE, OTHER_KERNELS, SURVEYED = 1e-6, 2e-6, 1e-7
 DOUBLE, TOO_SMALL = 1e-13, 1e-10
-HALO, SURVEY_HALO = 12, 8
 MOSAIC, CELLS, OVERLAP = 2000, 4, 64
 SECTIONS = ("tno", "mosaic", "warped", "float64", "reading")
 CORES = len(os.sched_getaffinity(0))
@@ -214,14 +216,20 @@ def plain(work: Work, pixels: ScenePixels, precision: str) -> Array:
     dtype, network = getattr(torch, precision), network_of(precision)
     torch.set_num_threads(CORES)
     with torch.inference_mode():
-        features = [network.encode(torch.from_numpy(s).to(dtype)[None, None]) for s in pixels.luminances]
-        means = [
-            channel_mean(f)[0, 0].numpy()[there] for f, there in zip(features, pixels.valid, strict=True)
-        ]
-        survey = Extremes(tuple(float(m.min()) for m in means), tuple(float(m.max()) for m in means))
-        merged = fused_features(work.job.strategy, features, survey)
+        images = [torch.from_numpy(s).to(dtype)[None, None] for s in pixels.luminances]
+        features = [network.encode(image) for image in images]
+        rule = rule_of(work.job.strategy, work.job.strategy_parameters)
+        made = rule.merged(features, images, seen(work, pixels, features))
         del features
-        return np.asarray(network.decode(merged)[0, 0].numpy())
+        return np.asarray(made.finished(network.decode(made.features))[0, 0].numpy())
+
+
+def seen(work: Work, pixels: ScenePixels, features: list[torch.Tensor]) -> Survey:
+    """The survey of the whole at once."""
+    if work.job.strategy == "detail":
+        return Moments.of(pixels.luminances, pixels.valid)
+    means = [channel_mean(f)[0, 0].numpy()[there] for f, there in zip(features, pixels.valid, strict=True)]
+    return Extremes(tuple(float(m.min()) for m in means), tuple(float(m.max()) for m in means))
 
 
 @cache
@@ -229,7 +237,7 @@ def network_of(precision: str) -> Res2NetFuse:
     return load_weights("res2netfuse").network().to(getattr(torch, precision))
 
 
-def fused_by_run(work: Work, size: int) -> tuple[Array, Extremes | None]:
+def fused_by_run(work: Work, size: int) -> tuple[Array, Survey | None]:
     """Bands, y, x, NaN where invalid, and the survey: every tile by the functions that a run's tasks call."""
     job = work.job
     shape = job.scene.grid.shape
@@ -237,21 +245,28 @@ def fused_by_run(work: Work, size: int) -> tuple[Array, Extremes | None]:
     asked = None if job.survey_tiling is None else Tiling(shape, size, job.survey_tiling.halo)
     work = replace(work, job=replace(job, tiling=tiling, survey_tiling=asked))
     if asked is not None:
-        survey = Extremes.empty(len(job.scene.sources))
-        for tile in asked:
-            survey = survey.merge(*survey_tile(work, tile.index))
-        work = replace(work, extremes=(survey,))
+        surveys = [survey for tile in asked for survey in survey_tile(work, tile.index)]
+        work = replace(work, surveys=(reduce(merged, surveys),))
     fused = np.full((3 if job.reference.is_colour else 1, *shape), np.inf, np.float32)
     for tile in tiling:
         values, valid = fuse_window(work, tile.core, tile.window)
         fused[(slice(None), *tile.core.slices)] = np.where(valid, values, np.nan)
-    return fused, next(iter(work.extremes), None)
+    return fused, next(iter(work.surveys), None)
 
 
-def at_once(work: Work, pixels: ScenePixels, survey: Extremes | None) -> Array:
+def merged(one: Survey, other: Survey) -> Survey:
+    return one.merge(other)
+
+
+def at_once(work: Work, pixels: ScenePixels, survey: Survey | None) -> Array:
     """The fused luminance, (y, x), by the fuser without inner windows."""
-    fuser = Res2NetFuser(work.job.strategy, "res2netfuse", "cpu", "float32", CORES, inner=1 << 30)
+    fuser = fuser_of(work, "float32", inner=1 << 30)
     return fuser.fuse(pixels.luminances, Window.whole(pixels.luminances.shape[1:]), survey)
+
+
+def fuser_of(work: Work, precision: str, inner: int | None = None) -> Res2NetFuser:
+    told = work.job.strategy_parameters
+    return Res2NetFuser(work.job.strategy, "res2netfuse", "cpu", precision, CORES, inner, told)
 
 
 def shown(pixels: ScenePixels, fused: Array) -> Array:
@@ -266,11 +281,12 @@ def fused_luminance(work: Work, fuser: Res2NetFuser, size: int, halo: int) -> Ar
     shape = work.job.scene.grid.shape
     survey = None
     if work.job.survey_tiling is not None:
-        survey = Extremes.empty(len(work.job.scene.sources))
-        for tile in Tiling(shape, size, SURVEY_HALO):
+        surveys = []
+        for tile in Tiling(shape, size, work.job.survey_tiling.halo):
             pixels = read_scene(work, tile.window)
             core = tile.core.relative_to(tile.window)
-            survey = survey.merge(fuser.survey(pixels.luminances, pixels.valid, core))
+            surveys.append(fuser.survey(pixels.luminances, pixels.valid, core))
+        survey = reduce(merged, surveys)
     fused = np.full(shape, np.nan, fuser.precision)
     for tile in Tiling(shape, size, halo):
         pixels = read_scene(work, tile.window)
@@ -330,17 +346,17 @@ class Tables:
 
     def double(self, scenes: Iterator[Scene]) -> None:
         """Tiles against the plain network, all in float64, with the halo and with one pixel less."""
-        print(f"\nfloat64{'':27}{'pixels':>11}  strategy  tile 128  tile 200  halo 11")
+        print(f"\nfloat64{'':27}{'pixels':>11}  strategy  tile 128  tile 200  halo - 1")
         for scene in scenes:
-            for strategy in ("l1", "mean"):
+            for strategy in ("l1", "mean", "detail"):
                 work = scene.work(strategy)
                 shape = work.job.scene.grid.shape
                 # a scene smaller than a tile is cut all the same
                 sizes = [min(size, max(shape) * 2 // 3) for size in SIZES[:2]]
                 wanted = plain(work, read_scene(work, Window.whole(shape)), "float64")
-                fuser = Res2NetFuser(strategy, "res2netfuse", "cpu", "float64", CORES)
-                off = [difference(fused_luminance(work, fuser, size, HALO), wanted) for size in sizes]
-                less = difference(fused_luminance(work, fuser, sizes[0], HALO - 1), wanted)
+                fuser, halo = fuser_of(work, "float64"), work.job.tiling.halo
+                off = [difference(fused_luminance(work, fuser, size, halo), wanted) for size in sizes]
+                less = difference(fused_luminance(work, fuser, sizes[0], halo - 1), wanted)
                 figures = "".join(self.figure(value, value <= DOUBLE) for value in off)
                 figures += self.figure(less, less > TOO_SMALL)
                 print(f"{scene.name:34}{f'{shape[0]}x{shape[1]}':>11}  {strategy:8}{figures}", flush=True)
@@ -361,8 +377,10 @@ class Tables:
             print(f"{scene.name:34}{shape:>11}  {share:5.0%}" + "".join(f"{t:>14}" for t in told), flush=True)
 
 
-def away(one: Extremes, other: Extremes) -> float:
-    """The largest difference between two surveys."""
+def away(one: Survey, other: Survey) -> float:
+    """The largest difference between two surveys; moments are exact."""
+    if not isinstance(one, Extremes) or not isinstance(other, Extremes):
+        return 0 if one == other else np.inf
     ends = zip((*one.minimum, *one.maximum), (*other.minimum, *other.maximum), strict=True)
     return max(abs(a - b) for a, b in ends)
 

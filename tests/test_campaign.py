@@ -354,10 +354,12 @@ def test_a_run_that_ends_at_a_scene_that_cannot_be_read_keeps_no_ranges_without_
     assert list(json.loads((tmp_path / "fused" / FILE).read_text())["scenes"]) == ["a", "b"]
 
 
-def test_the_mean_strategy_is_said_not_to_mosaic(tmp_path: Path) -> None:
+@pytest.mark.parametrize("strategy", ["mean", "detail"])
+def test_a_strategy_with_a_survey_is_said_not_to_mosaic(tmp_path: Path, strategy: str) -> None:
     write_campaign(tmp_path, "a", (30, 30))
-    report = batchfuse.run(recipe_of(tmp_path, fusion={"strategy": "mean"}))
-    assert any("mean still looks at each scene on its own" in warning for warning in report.warnings)
+    (line,) = batchfuse.run(recipe_of(tmp_path, fusion={"strategy": strategy})).warnings
+    assert f"the strategy {strategy} still looks at each scene on its own" in line
+    assert line.endswith(": l1 and average mosaic")
 
 
 def test_a_run_stopped_while_it_measures_leaves_no_ranges_and_goes_on_later(

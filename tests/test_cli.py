@@ -114,7 +114,8 @@ def test_info_says_how_a_store_was_made(folder: Path) -> None:
         (["run", "{recipe}", "--set", "fusion.stategy=l1"], 'did you mean "strategy"'),
         (["run", "{recipe}", "--only", "zzz"], "--only zzz matches none"),
         (["run", "{recipe}", "--profile", "nope"], "laptop"),
-        (["run", "{recipe}", "--set", "fusion.strategy=detail"], "not built yet"),
+        (["run", "{recipe}", "--set", "fusion.strategy=detial"], "did you mean 'detail'"),
+        (["run", "{recipe}", "--set", "fusion.strategy.detail.gian=1"], "did you mean 'gain'"),
         (["run", "{recipe}", "--set", "fusion.method=res2netfus"], "res2netfuse"),
         (["run", "{recipe}", "--set", "fusion.weights=res2netfuse-paper"], "not shipped yet"),
         (["run", "{recipe}", "--set", "output.path=recipe.yaml/x"], "can't be written"),
@@ -140,7 +141,7 @@ def test_info_of_no_store_is_one_line_and_exit_code_1(folder: Path) -> None:
 
 
 def test_verbose_shows_the_traceback_behind_a_line(folder: Path) -> None:
-    done = call("run", folder / "recipe.yaml", "--set", "fusion.strategy=detail", "-v")
+    done = call("run", folder / "recipe.yaml", "--set", "fusion.strategy=detial", "-v")
     assert done.exit_code == 2
     assert "Traceback" in done.stderr
 

@@ -55,7 +55,7 @@ def test_a_complete_store_is_kept_untouched(tmp_path: Path) -> None:
     assert tree(tmp_path / "fused/a.zarr") == before
 
 
-@pytest.mark.parametrize("strategy", ["l1", "mean"])
+@pytest.mark.parametrize("strategy", ["l1", "mean", "detail"])
 def test_a_missing_tile_is_fused_again_to_the_same_bytes(tmp_path: Path, strategy: str) -> None:
     make_pair(tmp_path, "a")
     settings = {"tiles": {"size": 48}, "fusion": {"strategy": strategy}}
@@ -73,6 +73,7 @@ def test_a_missing_tile_is_fused_again_to_the_same_bytes(tmp_path: Path, strateg
     ("change", "named"),
     [
         ({"fusion": {"strategy": "mean"}}, "strategy.*l1.*mean"),
+        ({"fusion": {"strategy": "detail"}}, "fusion.strategy: l1 in the store, detail in the recipe"),
         ({"tiles": {"size": 64}}, "tiles.size"),
         ({"output": {"dtype": "uint16"}}, "dtype.*float32.*uint16"),
         ({"validity": "all"}, "validity"),

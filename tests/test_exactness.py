@@ -9,7 +9,7 @@ from __future__ import annotations
 import uuid
 from collections.abc import Callable
 from dataclasses import replace
-from functools import cache, wraps
+from functools import cache, reduce, wraps
 from itertools import product, starmap
 from pathlib import Path
 from typing import Any, TypeVar
@@ -27,8 +27,12 @@ from shared_data import shared_data
 
 from batchfuse.fusion.color import recolored
 from batchfuse.fusion.extremes import Extremes
+from batchfuse.fusion.methods import method
+from batchfuse.fusion.moments import Moments
 from batchfuse.fusion.res2netfuse import Res2NetFuse
-from batchfuse.fusion.strategies import channel_mean, fused_features
+from batchfuse.fusion.rules import rule_of
+from batchfuse.fusion.strategies import channel_mean
+from batchfuse.fusion.surveys import Survey
 from batchfuse.fusion.weights import load_weights
 from batchfuse.fusion.windowed import Res2NetFuser
 from batchfuse.geometry.tiling import Tiling
@@ -40,10 +44,10 @@ from batchfuse.plan import Job, make_plan
 from batchfuse.recipe import Recipe
 from batchfuse.task import Compute, ScenePixels, Work, fuse_window, read_scene, survey_tile
 
-STRATEGIES = ("l1", "mean", "average")
+STRATEGIES = ("l1", "mean", "average", "detail")
 RESAMPLINGS = ("nearest", "bilinear", "cubic", "average")
 SINGLE, OTHER_KERNELS, DOUBLE = 1e-6, 2e-6, 1e-13
-HALO, SURVEY_HALO = 12, 8
+HALO = 12
 UTM33 = Affine(30, 0, 74_700, 0, -30, 5_617_600)  # around what 500000, 5600000 of zone 32 is the corner of
 
 # the PNGs of TNO have none, and that is how they are
@@ -184,12 +188,19 @@ def plain(work: Work) -> Array:
     dtype = getattr(torch, work.compute.precision)
     network = network_of(work.compute.precision)
     with torch.inference_mode():
-        features = [network.encode(torch.from_numpy(s).to(dtype)[None, None]) for s in pixels.luminances]
-        means = [
-            channel_mean(f)[0, 0].numpy()[there] for f, there in zip(features, pixels.valid, strict=True)
-        ]
-        survey = Extremes(tuple(float(m.min()) for m in means), tuple(float(m.max()) for m in means))
-        return np.asarray(network.decode(fused_features(work.job.strategy, features, survey))[0, 0].numpy())
+        images = [torch.from_numpy(s).to(dtype)[None, None] for s in pixels.luminances]
+        features = [network.encode(image) for image in images]
+        rule = rule_of(work.job.strategy, work.job.strategy_parameters)
+        found = rule.merged(features, images, seen_of(work.job.strategy, pixels, features))
+        return np.asarray(found.finished(network.decode(found.features))[0, 0].numpy())
+
+
+def seen_of(strategy: str, pixels: ScenePixels, features: list[torch.Tensor]) -> Survey:
+    """The survey of the whole at once."""
+    if strategy == "detail":
+        return Moments.of(pixels.luminances, pixels.valid)
+    means = [channel_mean(f)[0, 0].numpy()[there] for f, there in zip(features, pixels.valid, strict=True)]
+    return Extremes(tuple(float(m.min()) for m in means), tuple(float(m.max()) for m in means))
 
 
 @once
@@ -198,10 +209,11 @@ def at_once(work: Work) -> Array:
     return tiled(work, 1 << 30, 1 << 30)
 
 
-def tiled(work: Work, size: int, inner: int | None = None, halo: int = HALO) -> Array:
+def tiled(work: Work, size: int, inner: int | None = None, less: int = 0) -> Array:
     """The fused luminance, (y, x); tiles read through their windows, the survey merged over them."""
     fuser = fuser_of(work.job.strategy, work.compute.precision, inner)
-    survey = surveyed(work, fuser, size) if work.job.strategy == "mean" else None
+    survey = surveyed(work, fuser, size) if work.job.survey_tiling else None
+    halo = work.job.tiling.halo - less
     shape = work.job.scene.grid.shape
     fused = np.full(shape, np.nan, work.compute.precision)
     for tile in Tiling(shape, size, halo):
@@ -210,13 +222,13 @@ def tiled(work: Work, size: int, inner: int | None = None, halo: int = HALO) -> 
     return fused
 
 
-def surveyed(work: Work, fuser: Res2NetFuser, size: int) -> Extremes:
-    survey = Extremes.empty(len(work.job.scene.sources))
-    for tile in Tiling(work.job.scene.grid.shape, size, SURVEY_HALO):
+def surveyed(work: Work, fuser: Res2NetFuser, size: int) -> Survey:
+    assert work.job.survey_tiling is not None
+    found: list[Survey] = []
+    for tile in Tiling(work.job.scene.grid.shape, size, work.job.survey_tiling.halo):
         pixels = read_scene(work, tile.window)
-        found = fuser.survey(pixels.luminances, pixels.valid, tile.core.relative_to(tile.window))
-        survey = survey.merge(found)
-    return survey
+        found.append(fuser.survey(pixels.luminances, pixels.valid, tile.core.relative_to(tile.window)))
+    return reduce(lambda one, other: one.merge(other), found)
 
 
 def difference(one: Array, other: Array) -> float:
@@ -233,7 +245,8 @@ def network_of(precision: str) -> Res2NetFuse:
 
 @cache
 def fuser_of(strategy: str, precision: str, inner: int | None) -> Res2NetFuser:
-    return Res2NetFuser(strategy, "res2netfuse", "cpu", precision, 1, inner)
+    parameters = method("res2netfuse").strategy(strategy).resolved({})
+    return Res2NetFuser(strategy, "res2netfuse", "cpu", precision, 1, inner, parameters)
 
 
 # --- any tile, any inner window
@@ -257,18 +270,18 @@ def test_in_float64_nothing_but_the_last_digits_differs(scene: Scene, strategy: 
     assert difference(tiled(work, 37, inner=24), wanted) <= DOUBLE
 
 
-@pytest.mark.parametrize("strategy", ["l1", "mean"])
+@pytest.mark.parametrize("strategy", ["l1", "mean", "detail"])
 def test_a_halo_too_small_by_one_pixel_shows_in_float64(scene: Scene, strategy: str) -> None:
     work = scene(strategy, "float64")
     wanted = plain(work)
-    assert difference(tiled(work, 37, halo=HALO - 1), wanted) > 1e-10
+    assert difference(tiled(work, 37, less=1), wanted) > 100 * DOUBLE
 
 
-def test_the_halos_planned_are_those_tried_here(three_sources: Scene) -> None:
-    job = three_sources("mean").job
-    assert job.survey_tiling is not None
-    assert (job.tiling.halo, job.survey_tiling.halo) == (HALO, SURVEY_HALO)
-    assert three_sources("l1").job.survey_tiling is None
+def test_the_halos_planned_are_those_of_network_and_rule(three_sources: Scene) -> None:
+    for strategy, survey in (("mean", 8), ("detail", 0), ("l1", None)):
+        job = three_sources(strategy).job
+        assert (job.survey_tiling and job.survey_tiling.halo) == survey
+        assert job.tiling.halo == HALO + rule_of(strategy, job.strategy_parameters).reach
 
 
 # --- the way a run takes
@@ -296,11 +309,10 @@ def run_in_tiles(work: Work, size: int) -> Array:
     asked = None if job.survey_tiling is None else Tiling(shape, size, job.survey_tiling.halo)
     work = replace(work, job=replace(job, tiling=tiling, survey_tiling=asked))
     if asked is not None:
-        survey = (Extremes.empty(len(job.scene.sources)),) * job.stacks
-        for tile in asked:
-            found = survey_tile(work, tile.index)
-            survey = tuple(one.merge(more) for one, more in zip(survey, found, strict=True))
-        work = replace(work, extremes=survey)
+        parts = [survey_tile(work, tile.index) for tile in asked]
+        stacks = zip(*parts, strict=True)
+        merged = (reduce(lambda one, other: one.merge(other), stack) for stack in stacks)
+        work = replace(work, surveys=tuple(merged))
     fused = np.full((len(job.reference.bands), *shape), np.inf, np.float32)
     for tile in tiling:
         values, valid = fuse_window(work, tile.core, tile.window)
@@ -333,7 +345,7 @@ def band_alone(files: dict[str, Path], number: int, strategy: str) -> Work:
     return Work(uuid.uuid4().hex, job, (), (), Compute("cpu", "float32", 1))
 
 
-@pytest.mark.parametrize("strategy", ["l1", "mean"])
+@pytest.mark.parametrize("strategy", ["l1", "mean", "detail"])
 def test_tiles_on_any_grid_are_those_of_the_whole(other_grid: Scene, strategy: str) -> None:
     work = other_grid(strategy)
     pixels = read_whole(work)
@@ -352,6 +364,7 @@ def test_tiles_on_any_grid_are_those_of_the_whole(other_grid: Scene, strategy: s
         ("another CRS", "mean"),
         ("panchromatic", "l1"),
         ("panchromatic", "mean"),
+        ("panchromatic", "detail"),
     ],
 )
 def test_real_scenes_are_the_same_in_tiles_and_whole(name: str, strategy: str) -> None:
@@ -371,7 +384,7 @@ def test_real_scenes_are_the_same_in_float64(name: str, strategy: str, tmp_path:
     work = scene_of(roles, reference=list(roles)[-1])(strategy, "float64")
     wanted = plain(work)
     assert difference(tiled(work, 57), wanted) <= DOUBLE
-    assert difference(tiled(work, 57, halo=HALO - 1), wanted) > 1e-10
+    assert difference(tiled(work, 57, less=1), wanted) > 1e-10
 
 
 def part_of(image: Path, path: Path) -> Path:
@@ -389,8 +402,20 @@ def test_the_survey_of_any_tiling_is_that_of_the_whole(three_sources: Scene, siz
     work = three_sources("mean")
     wanted = surveyed(work, fuser_of("mean", "float32", None), 10_000)
     found = surveyed(work, fuser_of("mean", "float32", inner), size)
+    assert isinstance(found, Extremes)
+    assert isinstance(wanted, Extremes)
     ends = zip((*found.minimum, *found.maximum), (*wanted.minimum, *wanted.maximum), strict=True)
     assert max(abs(a - b) for a, b in ends) <= 1e-7
+
+
+@settings(max_examples=4)
+@given(size=st.integers(16, 110))
+def test_the_moments_of_any_tiling_are_exactly_those_of_the_whole(three_sources: Scene, size: int) -> None:
+    work = three_sources("detail")
+    fuser, pixels = fuser_of("detail", "float32", None), read_whole(work)
+    wanted = Moments.of(pixels.luminances, pixels.valid)
+    assert surveyed(work, fuser, size) == wanted
+    assert 0 < wanted.common < min(wanted.valid)
 
 
 # --- reading

@@ -12,15 +12,19 @@ from batchfuse.fusion.allocator import keep_memory
 from batchfuse.fusion.arrays import fuse
 from batchfuse.fusion.extremes import Extremes
 from batchfuse.fusion.fuser import load_fuser
+from batchfuse.fusion.layers import RADIUS
 from batchfuse.fusion.methods import method
+from batchfuse.fusion.moments import Moments
 from batchfuse.fusion.prepacked import PrepackedNetwork
-from batchfuse.fusion.strategies import fused_features
+from batchfuse.fusion.rules import rule_of
 from batchfuse.fusion.weights import load_weights
 from batchfuse.fusion.windowed import Res2NetFuser
 from batchfuse.geometry.tiling import Tiling
 from batchfuse.geometry.window import Window
 
-STRATEGIES = ("l1", "mean", "average")
+AVERAGING = ("l1", "mean", "average")
+STRATEGIES = (*AVERAGING, "detail")
+SURVEYED = {"mean": Extremes, "detail": Moments}
 SHAPE = (59, 46)
 EXACT = {"float64": 1e-13, "float32": 1e-6}
 
@@ -56,10 +60,23 @@ def whole(network, strategy, sources):
     """What the network gives on the whole image, without any window: the oracle."""
     dtype = next(network.parameters()).dtype
     with torch.inference_mode():
-        features = [network.encode(torch.from_numpy(s).to(dtype)[None, None]) for s in sources]
+        images = [torch.from_numpy(s).to(dtype)[None, None] for s in sources]
+        features = [network.encode(image) for image in images]
         means = [f.mean(1) for f in features]
         survey = Extremes(tuple(float(m.min()) for m in means), tuple(float(m.max()) for m in means))
-        return network.decode(fused_features(strategy, features, survey))[0, 0].numpy()
+        if strategy == "detail":
+            survey = Moments.of(sources, np.ones(sources.shape, bool))
+        merged = rule_of(strategy, defaults(strategy)).merged(features, images, survey)
+        return merged.finished(network.decode(merged.features))[0, 0].numpy()
+
+
+def defaults(strategy):
+    return method("res2netfuse").strategy(strategy).resolved({})
+
+
+def fuser_of(strategy, precision="float32", inner=None):
+    parameters = defaults(strategy)
+    return Res2NetFuser(strategy, "res2netfuse", "cpu", precision, inner=inner, parameters=parameters)
 
 
 def tiled(fuser, strategy, sources, size, halo=None, survey_halo=None):
@@ -68,7 +85,7 @@ def tiled(fuser, strategy, sources, size, halo=None, survey_halo=None):
     shape, valid = sources.shape[1:], np.ones(sources.shape, bool)
     survey = None
     if asked.survey_halo is not None:
-        survey = Extremes.empty(len(sources))
+        survey = SURVEYED[strategy].empty(len(sources))
         for tile in Tiling(shape, size, asked.survey_halo if survey_halo is None else survey_halo):
             at = (slice(None), *tile.window.slices)
             survey = survey.merge(fuser.survey(sources[at], valid[at], tile.core.relative_to(tile.window)))
@@ -82,10 +99,10 @@ def tiled(fuser, strategy, sources, size, halo=None, survey_halo=None):
 @pytest.mark.parametrize("precision", ["float64", "float32"])
 @pytest.mark.parametrize("sources", [2, 3])
 @pytest.mark.parametrize("strategy", STRATEGIES)
-@pytest.mark.parametrize(("size", "inner"), [(13, None), (31, 9), (64, 17)])
+@pytest.mark.parametrize(("size", "inner"), [(5, None), (13, None), (31, 9), (64, 17)])
 def test_tiled_equals_whole(networks, strategy, sources, precision, size, inner):
     images = sources_of(sources)
-    fuser = Res2NetFuser(strategy, "res2netfuse", "cpu", precision, inner=inner)
+    fuser = fuser_of(strategy, precision, inner)
     expected = whole(networks[precision], strategy, images)
     assert np.abs(tiled(fuser, strategy, images, size) - expected).max() < EXACT[precision]
 
@@ -117,12 +134,19 @@ def test_what_dask_sets_for_its_workers_is_no_wish_of_the_user(monkeypatch):
     assert keep_memory.__wrapped__() is True
 
 
-@pytest.mark.parametrize("strategy", STRATEGIES)
-def test_a_halo_of_11_is_measurably_wrong(networks, strategy):
+def test_parameters_choose_what_is_fused_and_are_told_apart():
     images = sources_of()
-    fuser = Res2NetFuser(strategy, "res2netfuse", "cpu", "float64")
-    off = np.abs(tiled(fuser, strategy, images, 23, halo=11) - whole(networks["float64"], strategy, images))
-    assert off.max() > 1e-12
+    fused = {gain: fuse(*images, strategy={"detail": {"gain": gain}}, device="cpu") for gain in (1, 1.4)}
+    assert np.abs(fused[1] - fused[1.4]).max() > 0.01
+    assert np.array_equal(fused[1.4], fuse(*images, strategy="detail", device="cpu"))
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_a_halo_less_by_one_pixel_is_measurably_wrong(networks, strategy):
+    images = sources_of()
+    halo = method("res2netfuse").strategy(strategy).halo - 1
+    found = tiled(fuser_of(strategy, "float64"), strategy, images, 23, halo=halo)
+    assert np.abs(found - whole(networks["float64"], strategy, images)).max() > 1e-12
 
 
 def test_a_survey_halo_of_7_is_measurably_wrong():
@@ -146,11 +170,18 @@ def test_a_survey_halo_of_7_is_measurably_wrong():
     )
 
 
-def test_more_halo_than_needed_changes_nothing(networks):
+@pytest.mark.parametrize("strategy", ["l1", "detail"])
+def test_more_halo_than_needed_changes_nothing(networks, strategy):
     images = sources_of()
-    fuser = Res2NetFuser("l1", "res2netfuse", "cpu", "float64")
-    off = np.abs(tiled(fuser, "l1", images, 23, halo=15) - whole(networks["float64"], "l1", images))
-    assert off.max() < 1e-13
+    halo = method("res2netfuse").strategy(strategy).halo + 3
+    found = tiled(fuser_of(strategy, "float64"), strategy, images, 23, halo=halo)
+    assert np.abs(found - whole(networks["float64"], strategy, images)).max() < 1e-13
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_the_halo_of_a_strategy_is_that_of_the_network_and_the_reach_of_its_rule(strategy):
+    reach = rule_of(strategy, defaults(strategy)).reach
+    assert method("res2netfuse").strategy(strategy).halo == RADIUS + reach <= 20
 
 
 @pytest.mark.parametrize("strategy", STRATEGIES)
@@ -158,7 +189,7 @@ def test_black_sources_give_black(strategy):
     assert not fuse(np.zeros((30, 20)), np.zeros((30, 20)), strategy=strategy, device="cpu").any()
 
 
-@pytest.mark.parametrize("strategy", STRATEGIES)
+@pytest.mark.parametrize("strategy", AVERAGING)
 @pytest.mark.parametrize("number", [2, 3])
 def test_equal_sources_give_what_the_network_gives_of_one(networks, strategy, number):
     image = sources_of(1)[0]
@@ -292,7 +323,13 @@ def test_arrays_that_can_not_be_fused_are_one_line(arrays, match):
         ({"device": "cuda:x"}, RecipeError, "no device 'cuda:x'"),
         ({"device": "cpu:0"}, RecipeError, "no device 'cpu:0'"),
         ({"strategy": "maximum"}, RecipeError, "no strategy 'maximum'"),
-        ({"strategy": "detail"}, RecipeError, "not built yet"),
+        ({"strategy": {"detail": {"gian": 1}}}, RecipeError, r"detail\.gian: .*did you mean 'gain'"),
+        ({"strategy": {"detail": {"gain": 0.5}}}, RecipeError, r"detail\.gain: found 0\.5; give a n"),
+        ({"strategy": {"detail": {"gain": True}}}, RecipeError, r"detail\.gain: found True"),
+        ({"strategy": {"detail": 1.2}}, RecipeError, "parameters of detail are a mapping"),
+        ({"strategy": {"l1": {"gain": 1.2}}}, RecipeError, "takes no parameters"),
+        ({"strategy": {"l1": {}, "mean": {}}}, RecipeError, "one name with its parameters"),
+        ({"strategy": 3}, RecipeError, "a strategy is a name"),
         ({"weights": "mine.pth"}, WeightsError, "pickled"),
     ],
 )

@@ -246,8 +246,6 @@ def test_a_wrong_value_is_one_line_with_its_place_and_the_remedy(
 @pytest.mark.parametrize(
     ("key", "value", "now"),
     [
-        ("fusion.strategy", "detail", "l1, mean, average"),
-        ("fusion.strategy", "{detail: {base: 0.5}}", "l1, mean, average"),
         ("fusion.plane", "coronal", "axial"),
         ("inputs.optical.volume", "0", "rasters, without it"),
         ("inputs.optical.labels", "true", "false"),

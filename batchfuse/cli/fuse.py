@@ -27,7 +27,12 @@ __all__ = ["fuse"]
     type=click.Path(path_type=Path),
     help="The fused image: .zarr (a store), .tif (cloud optimised GeoTIFF) or .png.",
 )
-@click.option("--strategy", metavar="NAME", help="How features are merged: l1 (the default), mean, average.")
+@click.option(
+    "--strategy",
+    metavar="NAME[:PARAMETER=NUMBER,...]",
+    help="How features are merged: l1 (the default), mean, average, detail; with parameters: "
+    "detail:gain=1.2. `batchfuse methods` lists them.",
+)
 @click.option(
     "--reference",
     metavar="N|ROLE",

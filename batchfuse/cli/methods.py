@@ -27,6 +27,8 @@ def methods(as_json: bool) -> None:
         for strategy in found.strategies.values():
             survey = "" if strategy.survey_halo is None else f", survey pass with halo {strategy.survey_halo}"
             click.echo(f"  {strategy.name:8} halo {strategy.halo}{survey}: {strategy.summary}")
+            for parameter in strategy.parameters:
+                click.echo(f"           {parameter}")
 
 
 def _method(found: Any) -> dict[str, Any]:
@@ -35,7 +37,13 @@ def _method(found: Any) -> dict[str, Any]:
         "summary": found.summary,
         "weights": found.default_weights or None,
         "strategies": [
-            {"name": s.name, "halo": s.halo, "survey_halo": s.survey_halo, "summary": s.summary}
+            {
+                "name": s.name,
+                "halo": s.halo,
+                "survey_halo": s.survey_halo,
+                "summary": s.summary,
+                "parameters": {parameter.name: parameter.schema() for parameter in s.parameters},
+            }
             for s in found.strategies.values()
         ],
     }

@@ -55,6 +55,8 @@ def print_plan(plan: Plan, profile: Profile, verbose: bool) -> None:
     for group in () if verbose else alike(failures):
         click.echo(str(group))
     print_unmatched(plan, verbose, err=False)
+    if verbose and plan.jobs:
+        click.echo(f"fused by {plan.jobs[0].fusing}")
     click.echo(
         f"{counted(len(plan.jobs), 'scene')} to fuse into {plan.recipe.output_folder}, "
         f"{len(plan.failures)} that can't be, {counted(plan.tiles, 'tile')}, "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any
 
@@ -20,7 +21,7 @@ __all__ = ["fuse"]
 
 def fuse(
     *arrays: ArrayLike,
-    strategy: str = "l1",
+    strategy: str | Mapping[str, Mapping[str, float]] = "l1",
     weights: str | os.PathLike[str] = "res2netfuse",
     device: str = "auto",
 ) -> NDArray[np.float32]:
@@ -28,7 +29,8 @@ def fuse(
 
     Args:
         arrays: (y, x), or (n, y, x) for n independent images; all of one shape, finite, never below 0.
-        strategy: l1, mean or average.
+        strategy: l1, mean, average or detail; or one name with its parameters, as a recipe has it:
+            ``{"detail": {"gain": 1.2}}``.
         weights: a shipped name or a .safetensors file.
         device: auto, cpu, cuda or cuda:N.
 
@@ -37,12 +39,14 @@ def fuse(
 
     Raises:
         BatchfuseError: arrays that can't be fused, in one line.
-        RecipeError: no such strategy or device.
+        RecipeError: no such strategy, parameter or device.
         WeightsError: the weights can't be loaded.
     """
     sources = np.stack(_checked(arrays))
-    asks = method("res2netfuse").strategy(strategy).survey_halo is not None
-    fuser = _loaded(strategy, os.fspath(weights), weights_checksum(weights), device)
+    chosen, parameters = method("res2netfuse").chosen(strategy)
+    asks = chosen.survey_halo is not None
+    told = tuple(parameters.items())
+    fuser = _loaded(chosen.name, told, os.fspath(weights), weights_checksum(weights), device)
     if sources.ndim == 3:
         return _fused(fuser, sources, asks)
     fused = np.empty(sources.shape[1:], np.float32)
@@ -52,9 +56,15 @@ def fuse(
 
 
 @lru_cache(maxsize=2)
-def _loaded(strategy: str, weights: str, checksum: str, device: str) -> Fuser:  # noqa: ARG001
-    """The fuser, loaded once; the checksum tells changed weights of one name apart."""
-    return load_fuser("res2netfuse", strategy, weights, device)
+def _loaded(
+    strategy: str,
+    parameters: tuple[tuple[str, float], ...],
+    weights: str,
+    checksum: str,  # noqa: ARG001 (tells changed weights of one name apart)
+    device: str,
+) -> Fuser:
+    """The fuser, loaded once."""
+    return load_fuser("res2netfuse", strategy, weights, device, parameters=dict(parameters))
 
 
 def _fused(fuser: Fuser, sources: NDArray[np.float32], asks: bool) -> NDArray[np.float32]:

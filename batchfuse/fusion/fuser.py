@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import importlib
 import os
+from collections.abc import Mapping
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from batchfuse.errors import RecipeError
-from batchfuse.fusion.extremes import Extremes
 from batchfuse.fusion.methods import method as method_named
+from batchfuse.fusion.surveys import Survey
 from batchfuse.geometry.window import Window
 
 __all__ = ["Fuser", "load_fuser", "made_fuser"]
@@ -27,7 +28,7 @@ class Fuser(Protocol):
     precision: str
     """Its arithmetic, such as float32: part of a store's identity."""
 
-    def survey(self, sources: Pixels, valid: NDArray[np.bool_], core: Window) -> Extremes:
+    def survey(self, sources: Pixels, valid: NDArray[np.bool_], core: Window) -> Survey:
         """What the strategy has to know of the core, to be merged over all tiles of the scene.
 
         Args:
@@ -37,7 +38,7 @@ class Fuser(Protocol):
             core: the pixels to look at, counted from the start of the arrays.
         """
 
-    def fuse(self, sources: Pixels, core: Window, survey: Extremes | None) -> NDArray[np.float32]:
+    def fuse(self, sources: Pixels, core: Window, survey: Survey | None) -> NDArray[np.float32]:
         """The fused core, (y, x), in the sources' scaled range.
 
         Args:
@@ -55,6 +56,7 @@ def load_fuser(
     device: str = "auto",
     precision: str = "auto",
     threads: int | None = None,
+    parameters: Mapping[str, Any] | None = None,
 ) -> Fuser:
     """The fuser of a registered method, with its weights loaded.
 
@@ -65,15 +67,16 @@ def load_fuser(
         device: auto, cpu, cuda or cuda:N.
         precision: auto or float32; float64 is for tests.
         threads: torch's own threads in each thread that calls the fuser; None leaves torch as it is.
+        parameters: of the strategy; those left out have their defaults.
 
     Raises:
-        RecipeError: no such method, strategy, device or precision.
+        RecipeError: no such method, strategy, parameter, device or precision.
         WeightsError: the weights can't be loaded.
     """
     chosen = method_named(method)
-    chosen.strategy(strategy)
+    resolved = chosen.strategy(strategy).resolved(parameters or {})
     chosen_weights = chosen.default_weights if weights is None else weights
-    return made_fuser(chosen.fuser, strategy, chosen_weights, device, precision, threads)
+    return made_fuser(chosen.fuser, strategy, chosen_weights, device, precision, threads, resolved)
 
 
 def made_fuser(
@@ -83,13 +86,16 @@ def made_fuser(
     device: str,
     precision: str,
     threads: int | None,
+    parameters: Mapping[str, float] | None = None,
 ) -> Fuser:
     """The fuser of the class at ``module:Class``: what ``load_fuser`` does, without the registry.
 
     A process elsewhere doesn't know what was registered here, and can import the class all the same.
+    ``parameters``, resolved, are told to a fuser only if its strategy has any.
     """
+    more = {"parameters": dict(parameters)} if parameters else {}
     made: Fuser = _class_at(where)(
-        strategy=strategy, weights=weights, device=device, precision=precision, threads=threads
+        strategy=strategy, weights=weights, device=device, precision=precision, threads=threads, **more
     )
     return made
 

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Mapping
+import reprlib
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from importlib.metadata import EntryPoint, entry_points
 from types import MappingProxyType
+from typing import Any
 
 from batchfuse.errors import RecipeError
 from batchfuse.fusion.layers import ENCODER_RADIUS, RADIUS
+from batchfuse.fusion.parameters import Parameter, read_strategy
 
 __all__ = ["ENTRY_POINTS", "Method", "Strategy", "all_methods", "method", "register"]
 
@@ -29,10 +32,33 @@ class Strategy:
     """The same for the survey pass, or None where nothing is asked of the whole scene."""
     summary: str
     """One line for people."""
+    parameters: tuple[Parameter, ...] = ()
+    """What its user may choose; the halos hold for every choice."""
 
     def __post_init__(self) -> None:
         if self.halo < 0 or (self.survey_halo or 0) < 0:
             raise ValueError(f"the halo of strategy {self.name!r} is negative")
+
+    def mistakes(self, given: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+        """What is wrong with parameters, as pairs of the parameter and what is said of it."""
+        known = {parameter.name: parameter for parameter in self.parameters}
+        for name, value in given.items():
+            if not known:
+                yield name, f"the strategy {self.name} takes no parameters: write `strategy: {self.name}`"
+            elif name not in known:
+                yield name, f"the strategy {self.name} has no such parameter: {_nearest(name, known)}"
+            elif refused := known[name].refusal(value):
+                yield name, f"found {reprlib.repr(value)}; {refused}"
+
+    def resolved(self, given: Mapping[str, Any]) -> dict[str, float]:
+        """All parameters, those that are not given with their defaults.
+
+        Raises:
+            RecipeError: an unknown parameter, or one out of its limits.
+        """
+        for name, mistake in self.mistakes(given):
+            raise RecipeError(f"fusion.strategy.{self.name}.{name}: {mistake}")
+        return {p.name: p.of(given.get(p.name, p.default)) for p in self.parameters}
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +103,21 @@ class Method:
             )
         raise RecipeError(f"method {self.name!r} has no strategy {name!r}: {_nearest(name, self.strategies)}")
 
+    def chosen(self, strategy: str | Mapping[str, Any]) -> tuple[Strategy, dict[str, float]]:
+        """A strategy and all its parameters, of a name (``detail``, ``detail:gain=1.2``) or one in a mapping.
+
+        Raises:
+            RecipeError: there is no such strategy or parameter, or a value is out of its limits.
+        """
+        named = dict([read_strategy(strategy)]) if isinstance(strategy, str) else strategy
+        if not isinstance(named, Mapping) or len(named) != 1:
+            raise RecipeError(f"a strategy is a name, or one name with its parameters, not {strategy!r}")
+        ((name, given),) = named.items()
+        found = self.strategy(name)
+        if not isinstance(given, Mapping | None):
+            raise RecipeError(f"the parameters of {name} are a mapping of names to numbers, not {given!r}")
+        return found, found.resolved(given or {})
+
 
 def _by_name(*strategies: Strategy) -> dict[str, Strategy]:
     return {strategy.name: strategy for strategy in strategies}
@@ -103,10 +144,16 @@ register(
                 "features weighted by a softmax of their channel mean, normalised over the whole scene",
             ),
             Strategy("average", RADIUS, None, "the plain average of the features"),
+            Strategy(
+                "detail",
+                RADIUS + 3,  # the reach of its rule, fusion/detail.py
+                0,
+                "the strongest detail at each pixel over a common base, for looking at",
+                (Parameter("gain", 1.4, 1, 3, "contrast of the base about the scene's mean"),),
+            ),
         ),
         default_weights="res2netfuse",
         summary="encoder, Res2Net block and decoder trained on one photograph (arXiv 2112.14540)",
-        planned=frozenset({"detail"}),
     )
 )
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Protocol
 
@@ -17,11 +17,15 @@ from torch import Tensor
 from batchfuse.fusion.allocator import keep_memory
 from batchfuse.fusion.device import resolved_device
 from batchfuse.fusion.extremes import Extremes
-from batchfuse.fusion.layers import DECODER_RADIUS, ENCODER_RADIUS, RADIUS
+from batchfuse.fusion.layers import DECODER_RADIUS, ENCODER_RADIUS
+from batchfuse.fusion.moments import Moments
 from batchfuse.fusion.precision import resolved_precision
 from batchfuse.fusion.prepacked import PrepackedNetwork
 from batchfuse.fusion.res2netfuse import Res2NetFuse, Sides
-from batchfuse.fusion.strategies import channel_mean, fused_features
+from batchfuse.fusion.rules import rule_of
+from batchfuse.fusion.shipped import weights_path
+from batchfuse.fusion.strategies import channel_mean
+from batchfuse.fusion.surveys import Survey
 from batchfuse.fusion.weights import load_weights
 from batchfuse.geometry.window import Window
 
@@ -50,16 +54,18 @@ class Res2NetFuser:
         precision: str = "auto",
         threads: int | None = None,
         inner: int | None = None,
+        parameters: Mapping[str, float] | None = None,
     ) -> None:
-        """Loads the weights.
+        """Makes it ready; the weights are loaded when the network is first needed.
 
         Args:
-            strategy: l1, mean or average.
+            strategy: l1, mean, average or detail.
             weights: a shipped name or a .safetensors file.
             device: auto, cpu, cuda or cuda:N.
             precision: auto or float32; float64 for tests.
             threads: torch's own threads in each calling thread; None leaves them as they are.
             inner: edge of the cores computed at once; None takes what suits the device.
+            parameters: all that the strategy has.
         """
         self.strategy = strategy
         self.precision = resolved_precision(precision)
@@ -67,35 +73,60 @@ class Res2NetFuser:
         self.device = str(self._device)
         self._threads = threads
         self._inner = inner
-        self._network = _prepared(load_weights(weights).network(), self._device, self.precision)
+        self._rule = rule_of(strategy, parameters or {})
+        self._weights = weights_path(weights)
+        self._loaded: _Network | None = None
+        self._loading = threading.Lock()
         self._turn = threading.Lock()
 
-    def survey(self, sources: Pixels, valid: NDArray[np.bool_], core: Window) -> Extremes:
+    def survey(self, sources: Pixels, valid: NDArray[np.bool_], core: Window) -> Survey:
         """See ``Fuser.survey``."""
+        if self._rule.surveys_pixels:
+            at = (slice(None), *core.slices)
+            return Moments.of(sources[at], valid[at])
         found = Extremes.empty(len(sources))
         with self._computing():
             for inner in _parts(core, self._edge(len(sources))):
                 window = inner.grown(ENCODER_RADIUS, sources.shape[1:])
-                features = self._features(sources, window, inner)
+                features = self._features(self._images(sources, window), window, inner)
                 means = np.stack([channel_mean(feature)[0, 0].cpu().numpy() for feature in features])
                 found = found.merge(_extremes(means, valid[(slice(None), *inner.slices)]))
         return found
 
-    def fuse(self, sources: Pixels, core: Window, survey: Extremes | None) -> NDArray[Any]:
+    def fuse(self, sources: Pixels, core: Window, survey: Survey | None) -> NDArray[Any]:
         """See ``Fuser.fuse``; float64 where the precision is."""
         fused = np.empty(core.shape, self.precision)
         with self._computing():
             for inner in _parts(core, self._edge(len(sources))):
-                window = inner.grown(RADIUS, sources.shape[1:])
-                # the decoder reaches less far than the encoder: the rest of the halo has served
+                # the further a pixel has come, the less around it is still needed
                 part = inner.grown(DECODER_RADIUS, sources.shape[1:])
-                merged = fused_features(self.strategy, self._features(sources, window, part), survey)
-                image = self._network.decode(merged)[0, 0].cpu().numpy()
+                image = self._fused(sources, part, survey)[0, 0].cpu().numpy()
                 fused[inner.relative_to(core).slices] = image[inner.relative_to(part).slices]
         return fused
 
-    def _features(self, sources: Pixels, window: Window, part: Window) -> list[Tensor]:
-        """The features of each source in ``part``, read through ``window``: (1, 64, y, x) each."""
+    def _fused(self, sources: Pixels, part: Window, survey: Survey | None) -> Tensor:
+        """The fused image of a part, (1, 1, y, x): on a side that is cut, 4 pixels of it are wrong."""
+        seen = part.grown(self._rule.reach, sources.shape[1:])
+        window = seen.grown(ENCODER_RADIUS, sources.shape[1:])
+        images = list(self._images(sources, window))
+        features = self._features(images, window, seen)
+        rows, columns = seen.relative_to(window).slices
+        pixels = [image[:, :, rows, columns] for image in images]
+        merged = self._rule.merged(features, pixels, survey)
+        del features  # before the decoder wants memory
+        if seen != part:
+            merged = merged.at(*part.relative_to(seen).slices)
+        return merged.finished(self._network().decode(merged.features))
+
+    def _network(self) -> _Network:
+        with self._loading:
+            if self._loaded is None:
+                network = load_weights(self._weights).network()
+                self._loaded = _prepared(network, self._device, self.precision)
+            return self._loaded
+
+    def _features(self, images: Iterable[Tensor], window: Window, part: Window) -> list[Tensor]:
+        """The features in ``part`` of each source's image of the window: (1, 64, y, x) each."""
         kept = part.relative_to(window)
         (top, left), (bottom, right) = kept.start, kept.stop
         rows, columns = window.shape
@@ -108,7 +139,8 @@ class Res2NetFuser:
         )
         start = (0 if cut[0] else top, 0 if cut[2] else left)
         at_rows, at_columns = (slice(a, a + n) for a, n in zip(start, part.shape, strict=True))
-        encoded = (self._network.encode(image, cut) for image in self._images(sources, window))
+        network = self._network()
+        encoded = (network.encode(image, cut) for image in images)
         return [features[:, :, at_rows, at_columns] for features in encoded]
 
     def _images(self, sources: Pixels, window: Window) -> Iterator[Tensor]:
@@ -126,7 +158,8 @@ class Res2NetFuser:
         # what torch has taken and holds ready is free for us too
         free += torch.cuda.memory_reserved(self._device) - torch.cuda.memory_allocated(self._device)
         pixels = free / 2 / (_BYTES_A_PIXEL * max(1, sources / 2))
-        return int(max(_CPU_INNER, min(4096, pixels**0.5 - 2 * RADIUS)))
+        around = ENCODER_RADIUS + DECODER_RADIUS + self._rule.reach
+        return int(max(_CPU_INNER, min(4096, pixels**0.5 - 2 * around)))
 
     @contextmanager
     def _computing(self) -> Iterator[None]:

@@ -68,7 +68,16 @@ def lines(contents: Mapping[str, Any]) -> Iterator[str]:
     fusion = contents.get("recipe", {}).get("fusion", {})
     weights = contents.get("weights")
     made = f", weights {weights['name']} ({weights['sha256'][:12]}…)" if weights else ""
-    yield f"  {fusion.get('method')}, strategy {fusion.get('strategy')}{made}, {contents.get('precision')}"
+    yield f"  {fusion.get('method')}, strategy {_strategy(fusion)}{made}, {contents.get('precision')}"
+
+
+def _strategy(fusion: Mapping[str, Any]) -> str:
+    """Its name, with its parameters if it has any: detail (gain 1.4)."""
+    strategy = fusion.get("strategy")
+    if not isinstance(strategy, Mapping):
+        return str(strategy)
+    ((name, parameters),) = strategy.items()
+    return f"{name} ({', '.join(f'{key} {value:g}' for key, value in parameters.items())})"
 
 
 def _crs_name(wkt: str | None) -> str | None:
