@@ -36,6 +36,7 @@ MAY_IMPORT = {
     "storage": {"geometry", "errors"},
     "fusion": {"geometry", "errors"},
     "training": {"fusion", "errors"},
+    "evaluation": {"errors"},
     "report": {"errors"},
     "scout": {"imagery", "plan", "recipe", "errors"},
 }
