@@ -29,6 +29,7 @@ DOORS = {
     "click": ("cli/",),
     "rich": ("terminal.py",),
     "PIL": ("report/", "training/"),
+    "scipy": ("metrics/",),
 }
 MAY_IMPORT = {
     "geometry": set(),
@@ -38,6 +39,7 @@ MAY_IMPORT = {
     "training": {"fusion", "errors"},
     "evaluation": {"errors"},
     "report": {"errors"},
+    "metrics": {"errors"},
     "scout": {"imagery", "plan", "recipe", "errors"},
 }
 
