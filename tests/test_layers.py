@@ -37,6 +37,7 @@ MAY_IMPORT = {
     "storage": {"geometry", "errors"},
     "fusion": {"geometry", "errors"},
     "training": {"fusion", "errors"},
+    "evaluation": {"errors"},
     "report": {"errors"},
     "metrics": {"errors"},
     "scout": {"imagery", "plan", "recipe", "errors"},

@@ -1,0 +1,60 @@
+"""Images as the 8-bit grey that figures are told of; numpy only."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+__all__ = ["grey", "rounded", "stretched"]
+
+_RED, _GREEN, _BLUE = 0.299, 0.587, 0.114  # ITU-R BT.601, as fusion.color.luminance
+
+
+def rounded(image: ArrayLike) -> NDArray[np.uint8]:
+    """A scaled image, any shape, 0..1 and beyond: cut to 0..1, times 255, rounded (half to even).
+
+    Raises:
+        ValueError: a value is NaN.
+    """
+    return np.asarray(np.rint(np.clip(_finite(image), 0, 1) * 255), np.uint8)
+
+
+def stretched(image: ArrayLike) -> NDArray[np.uint8]:
+    """The paper's protocol: least to greatest value of the whole image to 0..255, truncated.
+
+    A constant image, which has no such range, becomes 0.
+
+    Raises:
+        ValueError: a value is NaN or infinite, or there is none.
+    """
+    values = _finite(image)
+    if not values.size or np.isinf(values).any():
+        raise ValueError("only finite values have a range to stretch")
+    low, high = values.min(), values.max()
+    if high == low:
+        return np.zeros(values.shape, np.uint8)
+    # times 255 first: whole numbers that span 0..255 already stay as they are
+    return np.asarray((values - low) * 255 / (high - low), np.uint8)
+
+
+def grey(pixels: NDArray[Any]) -> NDArray[np.float64]:
+    """One band as it is, three by their luminance: (1 or 3, y, x) to (y, x).
+
+    Raises:
+        ValueError: there are neither one nor three bands.
+    """
+    if pixels.ndim != 3 or pixels.shape[0] not in (1, 3):
+        raise ValueError(f"an image has one or three bands, (n, y, x), not {pixels.shape}")
+    bands = pixels.astype(np.float64)
+    if len(bands) == 1:
+        return np.asarray(bands[0])
+    return np.asarray(_RED * bands[0] + _GREEN * bands[1] + _BLUE * bands[2])
+
+
+def _finite(image: ArrayLike) -> NDArray[np.float64]:
+    values = np.asarray(image, np.float64)
+    if np.isnan(values).any():
+        raise ValueError("an image with NaN has no 8-bit form: cut it to what is valid first")
+    return values
