@@ -1,7 +1,15 @@
-"""The strategy ``detail``: a base of all sources, and at each pixel most of the detail that is strongest."""
+"""The strategy ``detail``: what the sources have together, at the contrast they have it.
+
+The features φ_i of each source are parted into a base B_i, their mean over a small box, and the detail
+D_i = φ_i - B_i around it; bases and details are merged by weights of their own and raised to the energy
+that the sources have together, which a weighted mean of different images loses (as the exposure fusion
+measure of Ma, Zeng and Wang, IEEE TIP 2015, wants a patch as strong as its strongest source). Equal
+sources lose nothing, and come back as they are.
+"""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
@@ -16,42 +24,100 @@ from batchfuse.fusion.surveys import Survey
 
 __all__ = ["Detail", "box_mean"]
 
-BASE = 1  # radius of the box whose mean is the base
-ACTIVITY = 2  # of the box over which the strength of detail is averaged
+BASE = 2
+"""Radius of the box whose mean is the base."""
+ENERGY = 6
+"""Radius of the box over which the energy of details is averaged: with a small one, weights flicker."""
+_FAR = 10.0  # deviations from the mean that count; beyond, a pixel is as salient as it gets
 
 
 @dataclass(frozen=True, slots=True)
 class Detail:
-    """The ``Rule``: f = γ · mean_i B_i + Σ w_i D_i, and the decoded image less (γ - 1) · m.
+    """The ``Rule``: decode(γ Σ w_i B_i + s Σ v_i D_i) - (γ - 1) m.
 
-    B_i is the box mean of φ_i and D_i = φ_i - B_i; w_i = a_i / max_j a_j, where a_i is the box mean of the
-    channel mean of |D_i|; m is the mean of all valid pixels of the scene.
+    - S_ij, the box mean of the channel mean of D_i D_j, are energies and overlaps of the details, at a pixel.
+    - v_i = √S_ii / Σ_j √S_jj: the stronger detail counts more; 1/k where there is none.
+    - s = √(E(S) / vᵀSv) with E(S) = tr S - Σ_{i≠j} S_ij² / tr S, the energy of all of them without what they
+      share: tr S for unrelated details, that of one where all are equal.
+    - w = softmax(salience · z), z_i = |b_i - m_i| / σ_i: of the bases, the one that is farther from what is
+      usual in its source counts more, a hot target as well as a shadow. b_i is the box mean of the pixels.
+    - γ is to the covariances of the pixels over the scene, and to their plain mean, what s is to S and v.
+    - m_i and σ_i are a source's mean and standard deviation over the scene, m the mean of the m_i.
+
+    Neither s nor γ exceeds ``contrast``.
     """
 
-    gain: float
-    """γ: how much the contrast of the base is raised about the mean of the scene."""
-    reach: ClassVar[int] = BASE + ACTIVITY
+    contrast: float
+    """How much contrast may be raised at most, 1 or more."""
+    salience: float
+    """How much a base gains by being unusual; with 0 the base is the plain mean."""
+    reach: ClassVar[int] = BASE + ENERGY
     surveys_pixels: ClassVar[bool] = True
 
-    def merged(self, features: Sequence[Tensor], pixels: Sequence[Tensor], survey: Survey | None) -> Merged:  # noqa: ARG002
+    def merged(self, features: Sequence[Tensor], pixels: Sequence[Tensor], survey: Survey | None) -> Merged:
         """See ``Rule.merged``."""
         if not isinstance(survey, Moments):
             raise ValueError("the detail strategy needs the moments of the whole scene")
+        gain = _scene_gain(survey, self.contrast)
+        base_weights = _salient(pixels, survey, self.salience)
         bases = [box_mean(feature, BASE) for feature in features]
         details = [feature - base for feature, base in zip(features, bases, strict=True)]
-        base = torch.stack(bases).mean(0) * self.gain
-        for detail, weight in zip(details, _weights(details), strict=True):
-            base.addcmul_(detail, weight)
-        return Merged(base, offset=(1 - self.gain) * survey.mean)
+        detail_weights = _strong(details, self.contrast)
+        merged = bases[0] * (base_weights[0] * gain)
+        for base, weight in zip(bases[1:], base_weights[1:], strict=True):
+            merged.addcmul_(base, weight * gain)
+        for detail, weight in zip(details, detail_weights, strict=True):
+            merged.addcmul_(detail, weight)
+        level = sum(map(survey.mean_of, range(len(features)))) / len(features)
+        return Merged(merged, offset=(1 - gain) * level)
 
 
-def _weights(details: Sequence[Tensor]) -> list[Tensor]:
-    """(1, 1, y, x) a source: 1 for the strongest detail, and where there is none at all."""
-    activities = [box_mean(detail.abs().mean(1, keepdim=True), ACTIVITY) for detail in details]
-    strongest = torch.stack(activities).amax(0)
-    nothing = strongest == 0
-    most = torch.where(nothing, 1.0, strongest)
-    return [torch.where(nothing, 1.0, activity / most) for activity in activities]
+def _strong(details: Sequence[Tensor], most: float) -> list[Tensor]:
+    """s v_i, (1, 1, y, x) a source."""
+    k = len(details)
+    energies = torch.stack([_overlap(detail, detail) for detail in details])
+    total = energies.sum(0)
+    amplitudes = energies.sqrt()
+    sum_of = amplitudes.sum(0)
+    weights = torch.where(sum_of > 0, amplitudes / torch.where(sum_of > 0, sum_of, 1.0), 1 / k)
+    merged = (weights**2 * energies).sum(0)
+    shared = torch.zeros_like(total)
+    for i in range(k):
+        for j in range(i):
+            overlap = _overlap(details[i], details[j])
+            merged += 2 * weights[i] * weights[j] * overlap
+            shared += 2 * overlap**2
+    there = total > 0
+    wanted = total - shared / torch.where(there, total, 1.0)
+    lost = torch.maximum(merged, wanted / most**2)
+    scale = torch.where(there, (wanted / torch.where(there, lost, 1.0)).sqrt(), 1.0)
+    return list((scale * weights).unbind(0))
+
+
+def _overlap(one: Tensor, other: Tensor) -> Tensor:
+    """S_ij, (1, 1, y, x)."""
+    return box_mean((one * other).mean(1, keepdim=True), ENERGY)
+
+
+def _salient(pixels: Sequence[Tensor], survey: Moments, salience: float) -> list[Tensor]:
+    """w_i, (1, 1, y, x) a source."""
+    far = []
+    for i, image in enumerate(pixels):
+        deviation = math.sqrt(survey.variance(i))
+        away = (box_mean(image, BASE) - survey.mean_of(i)).abs()
+        far.append((away / deviation).clamp_(max=_FAR) if deviation > 0 else torch.zeros_like(image))
+    return list(torch.softmax(salience * torch.stack(far), dim=0).unbind(0))
+
+
+def _scene_gain(survey: Moments, most: float) -> float:
+    """γ: 1 for equal sources, ``most`` where their plain mean loses more than that."""
+    k = range(len(survey.sums))
+    total = sum(survey.variance(i) for i in k)
+    if total <= 0:
+        return 1.0
+    wanted = total - sum(survey.covariance(i, j) ** 2 for i in k for j in k if i != j) / total
+    mean = sum(survey.covariance(i, j) for i in k for j in k) / len(k) ** 2
+    return math.sqrt(wanted / mean) if mean * most**2 > wanted else most
 
 
 def box_mean(images: Tensor, radius: int) -> Tensor:

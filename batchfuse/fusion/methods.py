@@ -146,10 +146,13 @@ register(
             Strategy("average", RADIUS, None, "the plain average of the features"),
             Strategy(
                 "detail",
-                RADIUS + 3,  # the reach of its rule, fusion/detail.py
+                RADIUS + 8,  # the reach of its rule, fusion/detail.py
                 0,
-                "the strongest detail at each pixel over a common base, for looking at",
-                (Parameter("gain", 1.4, 1, 3, "contrast of the base about the scene's mean"),),
+                "bases and details merged apart, at the contrast that the sources have together: for looking at",
+                (
+                    Parameter("contrast", 1.5, 1, 3, "how much contrast may be raised at most"),
+                    Parameter("salience", 0.2, 0, 5, "how much the more unusual source counts in the base"),
+                ),
             ),
         ),
         default_weights="res2netfuse",
