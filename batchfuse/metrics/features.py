@@ -18,11 +18,11 @@ BLOCK = 2**17
 
 def cosines(image: Gray) -> FloatArray:
     """Orthonormal type-II cosine transform of the whole image, (y, x) of 0..255 to (y, x)."""
-    if np.ptp(image) == 0:  # the zeros have to be zeros: windows stretch what rounding leaves
+    if image.min() == image.max():  # the zeros have to be zeros: windows stretch what rounding leaves
         found = np.zeros(image.shape)
-        found[0, 0] = image[0, 0] / 255 * np.sqrt(image.size)
+        found[0, 0] = float(image[0, 0]) / 255 * np.sqrt(image.size)
         return found
-    return np.asarray(dctn(image / 255, norm="ortho", overwrite_x=True))
+    return np.asarray(dctn(np.divide(image, 255, dtype=np.float64), norm="ortho", overwrite_x=True))
 
 
 def wavelets(image: Gray) -> FloatArray:
@@ -33,7 +33,7 @@ def wavelets(image: Gray) -> FloatArray:
     rows, columns = ((extent + TAPS - 1) // 2 for extent in image.shape)
     across = np.empty((2, image.shape[0], columns))  # low, high along x
     for part in _parts(image.shape[0], image.shape[1]):
-        lines = image[part].T / 255
+        lines = np.divide(image[part].T, 255, dtype=np.float64)
         across[0, part], across[1, part] = (band.T for band in _halved(lines))
     mosaic = np.empty((2 * rows, 2 * columns))
     for part in _parts(columns, image.shape[0]):

@@ -96,7 +96,7 @@ def _real(image: Gray, number: int) -> Gray:
 def _refuse_other_ranges(arrays: list[Gray]) -> None:
     lows, highs = [float(array.min()) for array in arrays], [float(array.max()) for array in arrays]
     for number, (low, high) in enumerate(zip(lows, highs, strict=True)):
-        if low < 0 or high > 255:
+        if np.rint(low) < 0 or np.rint(high) > 255:
             raise BatchfuseError(
                 f"image {number} holds values {low:g} to {high:g}: figures want 0..255, so scale all images "
                 "alike first, as an export to 8 bits does"
