@@ -89,6 +89,15 @@ def test_gain_keeps_the_mean_and_widens_the_deviation() -> None:
     assert more.std() == pytest.approx(1.4 * image.std())
 
 
+def test_a_part_with_the_whole_images_ends_and_mean_is_that_part_of_the_whole() -> None:
+    sources = pair(2, seed=6)
+    whole, ends = pixels_mean(sources), [(one.min(), one.max()) for one in sources]
+    np.testing.assert_allclose(baseline("pixels_mean", sources[:, :3], ends), whole[:3], rtol=1e-14)
+    np.testing.assert_allclose(gained(whole[:3], mean=whole.mean()), gained(whole)[:3], rtol=1e-14)
+    span = (whole.min(), whole.max())
+    np.testing.assert_array_equal(stretched(whole[:3], span), stretched(whole)[:3])
+
+
 @pytest.mark.parametrize(
     "sources", [np.zeros((4, 4)), np.zeros((2, 0, 4)), np.full((2, 3, 3), np.nan), np.full((2, 3, 3), -1.0)]
 )
