@@ -119,6 +119,11 @@ def test_rounding_cuts_and_rounds() -> None:
     np.testing.assert_array_equal(rounded((every / 255).astype(np.float32)), every)
 
 
+def test_halves_are_rounded_up_in_an_average_of_8_bit_images() -> None:
+    halves = np.arange(0, 511) / 2
+    np.testing.assert_array_equal(rounded(halves / 255), np.floor(halves + 0.5))
+
+
 def test_a_stretch_spans_0_to_255_and_truncates() -> None:
     assert stretched([10.0, 15.0, 20.0]).tolist() == [0, 127, 255]
     every = np.arange(256)

@@ -13,12 +13,15 @@ _RED, _GREEN, _BLUE = 0.299, 0.587, 0.114  # ITU-R BT.601, as fusion.color.lumin
 
 
 def rounded(image: ArrayLike) -> NDArray[np.uint8]:
-    """A scaled image, any shape, 0..1 and beyond: cut to 0..1, times 255, rounded (half to even).
+    """A scaled image, any shape, 0..1 and beyond: cut to 0..1, times 255, rounded, halves up.
+
+    Half to even instead would send every half of an average of two 8-bit images to an even value, a
+    pattern that FMI sees: 0.39 in place of 0.405 over 20 pairs.
 
     Raises:
         ValueError: a value is NaN.
     """
-    return np.asarray(np.rint(np.clip(_finite(image), 0, 1) * 255), np.uint8)
+    return np.asarray(np.clip(_finite(image), 0, 1) * 255 + 0.5, np.uint8)
 
 
 def stretched(image: ArrayLike, ends: tuple[float, float] | None = None) -> NDArray[np.uint8]:
