@@ -25,6 +25,7 @@ from batchfuse.plan import Job, found_scenes, make_plan
 from batchfuse.recipe import Recipe
 from batchfuse.scene_run import stored_survey
 from batchfuse.storage.store import Store
+from batchfuse.stored_recipe import stored_recipe
 from batchfuse.task import Compute, Work, encoding, fuse_window
 
 __all__ = ["LIMIT", "Exactness", "compared", "measure", "merged", "places"]
@@ -167,7 +168,7 @@ def _recipe_folder(path: Path) -> Path:
 def _job(store: Store, folder: Path) -> Job:
     """The scene of a store, planned again from the store's own recipe; refused where anything has changed."""
     name = store.path.resolve().name.removesuffix(".zarr")
-    recipe = _recipe(store, folder)
+    recipe = stored_recipe(store, folder)
     try:
         plan = make_plan(recipe, found=_found(recipe, name))
     except RecipeError as error:
@@ -194,15 +195,3 @@ def _found(recipe: Recipe, name: str) -> Discovery:
     if not scenes:
         raise RecipeError(f"{name} is none of its {len(found.scenes)} scenes")
     return Discovery(tuple(scenes), ())
-
-
-def _recipe(store: Store, folder: Path) -> Recipe:
-    try:
-        recipe = json.loads(json.dumps(store.record["recipe"]))
-        # a record is sorted by its keys, and the order of roles decides the reference
-        recipe["inputs"] = {role: recipe["inputs"][role] for role in store.record["identity"]["roles"]}
-        if not recipe["fusion"]["weights"]:
-            del recipe["fusion"]["weights"]  # of a method that has none
-    except (KeyError, TypeError) as error:
-        raise StoreError(f"{store.path} is damaged: its record lacks {error}") from None
-    return Recipe.model_validate({**recipe, "folder": folder})

@@ -17,8 +17,9 @@ from rich.text import Text
 from batchfuse.report.account import Account, Size, UnderWay
 from batchfuse.report.alike import Kinds
 from batchfuse.report.progress import counted, duration, shortened
+from batchfuse.report.steps import Steps
 
-__all__ = ["Bar", "can_draw"]
+__all__ = ["Bar", "StepBar", "can_draw"]
 
 SHOWN = 6  # scenes under way that have a line of their own
 ROOMY = 76  # columns from which bars fit beside words
@@ -136,6 +137,40 @@ class Bar:
             _line(f"{account.ended} of {counted(account.scenes, 'scene')}"), bar, _line("  ".join(words))
         )
         return grid
+
+
+class StepBar:
+    """One line with a bar: how far work is that consists of many alike. It is gone in the end."""
+
+    def __init__(self, steps: Steps, console: Console | None = None) -> None:
+        self._steps = steps
+        self._console = console or Console(stderr=True)
+        self._lock = threading.Lock()
+        self._live = Live(self, console=self._console, refresh_per_second=5, transient=True)
+
+    def __enter__(self) -> StepBar:
+        self._live.start()
+        self._console.show_cursor(True)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._live.stop()
+
+    def add(self, name: str, share: float) -> None:
+        """Some share of a thing was done."""
+        with self._lock:
+            self._steps.add(name, share)
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        """The line as it is now, cut where the terminal ends."""
+        with self._lock:
+            words, share = str(self._steps), self._steps.share
+        grid = Table.grid(padding=(0, 2))
+        bar = ProgressBar(total=1.0, completed=share, width=max(4, min(WIDTH, options.max_width // 3)))
+        grid.add_row(bar, _line(words))
+        yield grid
 
 
 def _table(scenes: list[tuple[str, UnderWay]], width: int, gap: str) -> Table:

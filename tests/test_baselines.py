@@ -89,6 +89,15 @@ def test_gain_keeps_the_mean_and_widens_the_deviation() -> None:
     assert more.std() == pytest.approx(1.4 * image.std())
 
 
+def test_a_part_with_the_whole_images_ends_and_mean_is_that_part_of_the_whole() -> None:
+    sources = pair(2, seed=6)
+    whole, ends = pixels_mean(sources), [(one.min(), one.max()) for one in sources]
+    np.testing.assert_allclose(baseline("pixels_mean", sources[:, :3], ends), whole[:3], rtol=1e-14)
+    np.testing.assert_allclose(gained(whole[:3], mean=whole.mean()), gained(whole)[:3], rtol=1e-14)
+    span = (whole.min(), whole.max())
+    np.testing.assert_array_equal(stretched(whole[:3], span), stretched(whole)[:3])
+
+
 @pytest.mark.parametrize(
     "sources", [np.zeros((4, 4)), np.zeros((2, 0, 4)), np.full((2, 3, 3), np.nan), np.full((2, 3, 3), -1.0)]
 )
@@ -108,6 +117,11 @@ def test_rounding_cuts_and_rounds() -> None:
     every = np.arange(256)
     np.testing.assert_array_equal(rounded(every / 255), every)
     np.testing.assert_array_equal(rounded((every / 255).astype(np.float32)), every)
+
+
+def test_halves_are_rounded_up_in_an_average_of_8_bit_images() -> None:
+    halves = np.arange(0, 511) / 2
+    np.testing.assert_array_equal(rounded(halves / 255), np.floor(halves + 0.5))
 
 
 def test_a_stretch_spans_0_to_255_and_truncates() -> None:

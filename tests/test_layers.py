@@ -37,7 +37,7 @@ MAY_IMPORT = {
     "storage": {"geometry", "errors"},
     "fusion": {"geometry", "errors"},
     "training": {"fusion", "errors"},
-    "evaluation": {"errors"},
+    "evaluation": {"geometry", "errors"},
     "report": {"errors"},
     "metrics": {"errors"},
     "scout": {"imagery", "plan", "recipe", "errors"},
@@ -46,17 +46,21 @@ MAY_IMPORT = {
 
 # the top level, from what is called to what calls: each module may import those of earlier lines
 ORDER = (
-    ("errors", "machine", "pace"),
+    ("errors", "machine", "pace", "processes"),
     ("recipe_file", "recipe_mistakes", "recipe_values", "profile", "recipe_grid", "recipe"),
     ("plan",),
     ("place",),
-    ("changes", "cluster", "encoding", "exports", "status", "workers"),
+    ("changes", "cluster", "encoding", "exports", "status", "stored_recipe", "workers"),
     ("campaign_passes", "campaign"),
     ("picture", "task"),
     ("scene_run",),
     ("exactness",),
     ("engine",),
     ("one_scene",),
+    ("comparison",),
+    ("file_comparison", "pairing"),
+    ("measuring",),
+    ("evaluate",),
     ("terminal",),
     ("__main__", "__init__"),
 )
@@ -105,6 +109,10 @@ def test_the_top_level_is_a_line_of_callers(path: Path) -> None:
         (["--help"], ("torch", "dask", "distributed", "rasterio", "zarr", "numba", "numpy")),
         (["run", "--help"], ("torch", "dask", "distributed", "rasterio", "zarr")),
         (["methods"], ("torch", "dask", "distributed", "rasterio", "zarr")),
+        (
+            ["evaluate", "--help"],
+            ("torch", "dask", "distributed", "rasterio", "zarr", "numba", "numpy", "scipy"),
+        ),
         (["init", "--help"], ("torch", "dask", "distributed", "rasterio", "zarr", "numba", "numpy")),
         (["schema"], ("torch", "dask", "distributed", "rasterio", "zarr")),
     ],

@@ -8,7 +8,20 @@ import sys
 
 import click
 
-from batchfuse.cli import export, fuse, info, init, methods, plan, run, schema, status, train, verify
+from batchfuse.cli import (
+    evaluate,
+    export,
+    fuse,
+    info,
+    init,
+    methods,
+    plan,
+    run,
+    schema,
+    status,
+    train,
+    verify,
+)
 
 __all__ = ["commands", "main"]
 
@@ -42,5 +55,5 @@ def main() -> None:
         sys.exit(1)
 
 
-for _module in (export, fuse, info, init, methods, plan, run, schema, status, train, verify):
+for _module in (evaluate, export, fuse, info, init, methods, plan, run, schema, status, train, verify):
     commands.add_command(getattr(_module, _module.__name__.rpartition(".")[2]))

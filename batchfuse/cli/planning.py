@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     from batchfuse.plan import Job, Plan
     from batchfuse.recipe import Profile
 
-__all__ = ["planned", "print_plan", "print_unmatched"]
+__all__ = ["planned", "print_plan", "print_unmatched", "unmatched_lines"]
 
 FEW = 3  # files of a kind that are all listed
 MOST = 10  # lines about files that belong to no scene
@@ -67,16 +68,21 @@ def print_plan(plan: Plan, profile: Profile, verbose: bool) -> None:
 
 def print_unmatched(plan: Plan, verbose: bool, err: bool = True) -> None:
     """The files that belong to no scene; unless ``verbose``, many of a kind once, and ten lines at most."""
-    lines = [f"unmatched: {file.path}: {file.reason}" for file in plan.unmatched]
+    for line in unmatched_lines(plan.unmatched, verbose):
+        click.echo(line, err=err)
+
+
+def unmatched_lines(unmatched: Sequence[Unmatched], verbose: bool) -> list[str]:
+    """The same as lines."""
+    lines = [f"unmatched: {file.path}: {file.reason}" for file in unmatched]
     if not verbose:
-        lines = _few(_unmatched_kinds(plan))
-    for line in lines:
-        click.echo(printable(line), err=err)
+        lines = _few(_unmatched_kinds(unmatched))
+    return [printable(line) for line in lines]
 
 
-def _unmatched_kinds(plan: Plan) -> list[str]:
+def _unmatched_kinds(unmatched: Sequence[Unmatched]) -> list[str]:
     kinds: dict[str, list[Unmatched]] = {}
-    for file in plan.unmatched:
+    for file in unmatched:
         kinds.setdefault(kind_of(file.scene or "", file.reason), []).append(file)
     lines = []
     for files in kinds.values():

@@ -7,7 +7,7 @@ weigh features (equations 8 to 11 of the paper).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 
 import numpy as np
@@ -20,6 +20,8 @@ GAIN = 1.4
 _EPSILON = 1e-5  # of equation 11's normalisation
 
 Floats = NDArray[np.float64]
+Ends = Sequence[tuple[float, float]]
+"""Minimum and maximum of each source."""
 
 
 def average(sources: ArrayLike) -> Floats:
@@ -41,39 +43,45 @@ def pixels_l1(sources: ArrayLike) -> Floats:
     return np.asarray((weights * stack).sum(0))
 
 
-def pixels_mean(sources: ArrayLike) -> Floats:
+def pixels_mean(sources: ArrayLike, ends: Ends | None = None) -> Floats:
     """Pixels weighted as the strategy mean weighs features.
 
     n_i = (x_i - min x_i) / (max x_i - min x_i + 1e-5) over the whole image, weights = softmax of n over
-    the sources.
+    the sources. ``ends`` are each source's minimum and maximum where ``sources`` are a part of the whole.
     """
     stack = _stack(sources)
-    low, high = (end(axis=(1, 2), keepdims=True) for end in (stack.min, stack.max))
+    lows, highs = zip(*(ends or [(one.min(), one.max()) for one in stack]), strict=True)
+    low, high = (np.reshape(end, (-1, 1, 1)) for end in (lows, highs))
     raised = np.exp((stack - low) / (high - low + _EPSILON))
     return np.asarray((raised * stack).sum(0) / raised.sum(0))
 
 
-BASELINES: Mapping[str, Callable[[ArrayLike], Floats]] = MappingProxyType(
+BASELINES: Mapping[str, Callable[..., Floats]] = MappingProxyType(
     {"average": average, "maximum": maximum, "pixels_l1": pixels_l1, "pixels_mean": pixels_mean}
 )
 """The rules by name, in the order of a table."""
 
 
-def baseline(name: str, sources: ArrayLike) -> Floats:
+def baseline(name: str, sources: ArrayLike, ends: Ends | None = None) -> Floats:
     """Fuse sources, (k, y, x), 0 and above, by the rule called ``name``.
+
+    ``ends`` are each source's minimum and maximum over the whole image where ``sources`` are a part of it.
 
     Raises:
         ValueError: an unknown name; or sources that are not (k, y, x), or negative or NaN somewhere.
     """
     if name not in BASELINES:
         raise ValueError(f"there is no baseline {name!r}: one of {', '.join(BASELINES)}")
-    return BASELINES[name](sources)
+    return pixels_mean(sources, ends) if name == "pixels_mean" else BASELINES[name](sources)
 
 
-def gained(image: ArrayLike, factor: float = GAIN) -> Floats:
-    """More contrast about the image's own mean: m + factor · (x - m). Nothing is cut here."""
+def gained(image: ArrayLike, factor: float = GAIN, mean: float | None = None) -> Floats:
+    """More contrast about the image's own mean: m + factor · (x - m). Nothing is cut here.
+
+    ``mean`` is that of the whole image where ``image`` is a part of it.
+    """
     values = np.asarray(image, np.float64)
-    mean = values.mean()
+    mean = float(values.mean()) if mean is None else mean
     return np.asarray(mean + factor * (values - mean))
 
 

@@ -13,18 +13,22 @@ _RED, _GREEN, _BLUE = 0.299, 0.587, 0.114  # ITU-R BT.601, as fusion.color.lumin
 
 
 def rounded(image: ArrayLike) -> NDArray[np.uint8]:
-    """A scaled image, any shape, 0..1 and beyond: cut to 0..1, times 255, rounded (half to even).
+    """A scaled image, any shape, 0..1 and beyond: cut to 0..1, times 255, rounded, halves up.
+
+    Half to even instead would send every half of an average of two 8-bit images to an even value, a
+    pattern that FMI sees: 0.39 in place of 0.405 over 20 pairs.
 
     Raises:
         ValueError: a value is NaN.
     """
-    return np.asarray(np.rint(np.clip(_finite(image), 0, 1) * 255), np.uint8)
+    return np.asarray(np.clip(_finite(image), 0, 1) * 255 + 0.5, np.uint8)
 
 
-def stretched(image: ArrayLike) -> NDArray[np.uint8]:
+def stretched(image: ArrayLike, ends: tuple[float, float] | None = None) -> NDArray[np.uint8]:
     """The paper's protocol: least to greatest value of the whole image to 0..255, truncated.
 
-    A constant image, which has no such range, becomes 0.
+    ``ends`` are these two values where ``image`` is a part of the whole. A constant image, which has no such
+    range, becomes 0.
 
     Raises:
         ValueError: a value is NaN or infinite, or there is none.
@@ -32,11 +36,11 @@ def stretched(image: ArrayLike) -> NDArray[np.uint8]:
     values = _finite(image)
     if not values.size or np.isinf(values).any():
         raise ValueError("only finite values have a range to stretch")
-    low, high = values.min(), values.max()
-    if high == low:
+    low, high = ends or (values.min(), values.max())
+    if high <= low:
         return np.zeros(values.shape, np.uint8)
     # times 255 first: whole numbers that span 0..255 already stay as they are
-    return np.asarray((values - low) * 255 / (high - low), np.uint8)
+    return np.asarray(np.clip((values - low) * 255 / (high - low), 0, 255), np.uint8)
 
 
 def grey(pixels: NDArray[Any]) -> NDArray[np.float64]:
