@@ -11,9 +11,9 @@ from batchfuse.errors import WeightsError
 
 __all__ = ["SHIPPED", "weights_checksum", "weights_path"]
 
-SHIPPED = ("res2netfuse",)
+SHIPPED = ("res2netfuse", "res2netfuse-paper")
 """Names of the weights that come with batchfuse."""
-_PLANNED = ("res2netfuse-paper",)
+_PLANNED: tuple[str, ...] = ()
 _FOLDER = Path(__file__).resolve().parents[1] / "weights"
 _PICKLES = (".pt", ".pth", ".ckpt", ".pkl", ".pickle", ".bin", ".tar")
 _REMEDY = (

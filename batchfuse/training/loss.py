@@ -6,16 +6,26 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
-__all__ = ["loss", "psnr", "ssim"]
+__all__ = ["loss", "loss_of", "parts", "psnr", "ssim"]
 
 _WINDOW = 11
 _SIGMA = 1.5
 _C1, _C2 = 0.01**2, 0.03**2  # for images of 0..1
 
 
+def parts(image: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+    """The pixel part MSE and the structural part 1 - SSIM of images (n, 1, y, x) of 0..1 (equations 6, 7)."""
+    return F.mse_loss(image, target), 1 - ssim(image, target)
+
+
+def loss_of(mse: Tensor, dissimilarity: Tensor, pixel_weight: float) -> Tensor:
+    """Equation 5 with the pixel part weighted, p · MSE + (1 - SSIM)."""
+    return pixel_weight * mse + dissimilarity
+
+
 def loss(image: Tensor, target: Tensor, pixel_weight: float) -> Tensor:
-    """Equations 5 to 7 with the pixel term weighted, p · MSE + (1 - SSIM); images (n, 1, y, x) of 0..1."""
-    return pixel_weight * F.mse_loss(image, target) + (1 - ssim(image, target))
+    """``loss_of`` the ``parts``."""
+    return loss_of(*parts(image, target), pixel_weight)
 
 
 def ssim(image: Tensor, target: Tensor) -> Tensor:
