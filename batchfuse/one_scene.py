@@ -35,7 +35,7 @@ class Wish:
     """What the fused image is to be; None means the default."""
 
     strategy: str | None = None
-    """The fusion strategy as a recipe has it in a word: detail, or detail:gain=1.2."""
+    """The fusion strategy as a recipe has it in a word: detail, or detail:contrast=1.2."""
     reference: str | None = None
     """The source whose grid, units and colours it has: its number, counted from 1, or its role."""
     weights: str | None = None

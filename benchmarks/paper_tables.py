@@ -96,7 +96,9 @@ def main() -> None:
         return
     pairs = list(pairs_in(arguments.folder))
     if not pairs:
-        sys.exit(f"{arguments.folder} holds neither IR01.png, VIS01.png, ... nor <kind>_<number>_mri.png, ...")
+        sys.exit(
+            f"{arguments.folder} holds neither IR01.png, VIS01.png, ... nor <kind>_<number>_mri.png, ..."
+        )
     table = measured(pairs, arguments.workers, arguments.pictures)
     if arguments.json:
         arguments.json.write_text(json.dumps(table, indent=1), encoding="utf-8")
@@ -189,7 +191,9 @@ def rivals(means: Means, published: Means) -> str:
     """In how many of the six figures each row is better than detail."""
     ours = np.array(means[DETAIL])
     lines = ["", f"Better than {DETAIL!r} in how many of the six:"]
-    others = {**{f"paper: {row}": v for row, v in {**published, **(PUBLISHED_OWN if published else {})}.items()}}
+    others = {
+        **{f"paper: {row}": v for row, v in {**published, **(PUBLISHED_OWN if published else {})}.items()}
+    }
     others |= {row: values for row, values in means.items() if not row.startswith("detail")}
     for row, values in others.items():
         better = [head for head, a, b in zip(HEADS, values, ours, strict=True) if a > b]
@@ -216,7 +220,13 @@ def failures(table: Table) -> str:
 
 def reconstruction_table() -> str:
     """Table III, over the ten photographs in place of MS-COCO's."""
-    lines = ["", "Images given back (paper: MS-COCO; ours: ten photographs)", "", "| | MSE | SSIM | PSNR |", "|---|---|---|---|"]
+    lines = [
+        "",
+        "Images given back (paper: MS-COCO; ours: ten photographs)",
+        "",
+        "| | MSE | SSIM | PSNR |",
+        "|---|---|---|---|",
+    ]
     for row, (error, similarity, decibels) in PUBLISHED_RECONSTRUCTION.items():
         lines.append(f"| paper: {row} | {error:.5f} | {similarity:.5f} | {decibels:.2f} |")
     for weights in SHIPPED:

@@ -126,6 +126,13 @@ def figures(network: Res2NetFuse, intensity: float = 1.0) -> list[Measured]:
     return [*rows, Measured("**mean**", *mean)]
 
 
+def reconstruction(weights: str) -> tuple[float, float, float]:
+    """MSE, SSIM and PSNR of the ten photographs as weights give them back, each the mean over the images."""
+    rows = figures(load_weights(weights).network())
+    error = float(np.mean([10 ** (-row.psnr / 10) for row in rows[:-1]]))
+    return error, rows[-1].ssim, rows[-1].psnr
+
+
 def trained() -> None:
     """Trains each seed and keeps the one with the lowest loss on the training image."""
     camera: NDArray[np.uint8] = getattr(skimage.data, "camera")()  # noqa: B009  (it has no types)

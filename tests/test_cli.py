@@ -115,7 +115,7 @@ def test_info_says_how_a_store_was_made(folder: Path) -> None:
         (["run", "{recipe}", "--only", "zzz"], "--only zzz matches none"),
         (["run", "{recipe}", "--profile", "nope"], "laptop"),
         (["run", "{recipe}", "--set", "fusion.strategy=detial"], "did you mean 'detail'"),
-        (["run", "{recipe}", "--set", "fusion.strategy.detail.gian=1"], "did you mean 'gain'"),
+        (["run", "{recipe}", "--set", "fusion.strategy.detail.contrsat=1"], "did you mean 'contrast'"),
         (["run", "{recipe}", "--set", "fusion.method=res2netfus"], "res2netfuse"),
         (["run", "{recipe}", "--set", "fusion.weights=res2netfuse-paper"], "not shipped yet"),
         (["run", "{recipe}", "--set", "output.path=recipe.yaml/x"], "can't be written"),

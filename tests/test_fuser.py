@@ -136,7 +136,7 @@ def test_what_dask_sets_for_its_workers_is_no_wish_of_the_user(monkeypatch):
 
 def test_parameters_choose_what_is_fused_and_are_told_apart():
     images = sources_of()
-    fused = {gain: fuse(*images, strategy={"detail": {"gain": gain}}, device="cpu") for gain in (1, 1.4)}
+    fused = {gain: fuse(*images, strategy={"detail": {"contrast": gain}}, device="cpu") for gain in (1, 1.4)}
     assert np.abs(fused[1] - fused[1.4]).max() > 0.01
     assert np.array_equal(fused[1.4], fuse(*images, strategy="detail", device="cpu"))
 
@@ -323,11 +323,15 @@ def test_arrays_that_can_not_be_fused_are_one_line(arrays, match):
         ({"device": "cuda:x"}, RecipeError, "no device 'cuda:x'"),
         ({"device": "cpu:0"}, RecipeError, "no device 'cpu:0'"),
         ({"strategy": "maximum"}, RecipeError, "no strategy 'maximum'"),
-        ({"strategy": {"detail": {"gian": 1}}}, RecipeError, r"detail\.gian: .*did you mean 'gain'"),
-        ({"strategy": {"detail": {"gain": 0.5}}}, RecipeError, r"detail\.gain: found 0\.5; give a n"),
-        ({"strategy": {"detail": {"gain": True}}}, RecipeError, r"detail\.gain: found True"),
+        (
+            {"strategy": {"detail": {"contrsat": 1}}},
+            RecipeError,
+            r"detail\.contrsat: .*did you mean 'contrast'",
+        ),
+        ({"strategy": {"detail": {"contrast": 0.5}}}, RecipeError, r"detail\.contrast: found 0\.5; give a n"),
+        ({"strategy": {"detail": {"contrast": True}}}, RecipeError, r"detail\.contrast: found True"),
         ({"strategy": {"detail": 1.2}}, RecipeError, "parameters of detail are a mapping"),
-        ({"strategy": {"l1": {"gain": 1.2}}}, RecipeError, "takes no parameters"),
+        ({"strategy": {"l1": {"contrast": 1.2}}}, RecipeError, "takes no parameters"),
         ({"strategy": {"l1": {}, "mean": {}}}, RecipeError, "one name with its parameters"),
         ({"strategy": 3}, RecipeError, "a strategy is a name"),
         ({"weights": "mine.pth"}, WeightsError, "pickled"),

@@ -77,7 +77,7 @@ def test_a_parameter_whose_default_is_beyond_its_limits_is_not_made() -> None:
     ("text", "read"),
     [
         ("detail", ("detail", {})),
-        ("detail:gain=1.2", ("detail", {"gain": 1.2})),
+        ("detail:contrast=1.2", ("detail", {"contrast": 1.2})),
         ("x:a=-1, b=2.5e-1", ("x", {"a": -1, "b": 0.25})),
     ],
 )
@@ -86,10 +86,12 @@ def test_a_strategy_is_written_in_a_word(text: str, read: tuple[str, dict[str, f
 
 
 @pytest.mark.parametrize(
-    "text", ["detail:", "detail:gain", "detail:gain=", "detail:=1", "d:a=1,a=1", "d:a=b"]
+    "text", ["detail:", "detail:contrast", "detail:contrast=", "detail:=1", "d:a=1,a=1", "d:a=b"]
 )
 def test_a_word_that_is_no_strategy_is_one_line(text: str) -> None:
-    with pytest.raises(RecipeError, match=r"give a name, or name:parameter=number, as in detail:gain=1\.2"):
+    with pytest.raises(
+        RecipeError, match=r"give a name, or name:parameter=number, as in detail:contrast=1\.2"
+    ):
         read_strategy(text)
 
 
@@ -113,22 +115,25 @@ def test_a_method_with_parameters_can_be_pickled() -> None:
     ("strategy", "line"),
     [
         (
-            "{detail: {gian: 1}}",
-            "recipe.yaml:4: fusion.strategy.detail.gian: the strategy detail has no such parameter: "
-            "did you mean 'gain'? there is gain",
+            "{detail: {contrsat: 1}}",
+            "recipe.yaml:4: fusion.strategy.detail.contrsat: the strategy detail has no such parameter: "
+            "did you mean 'contrast'? there is contrast, salience",
         ),
-        ("{detail: {gain: 9}}", "recipe.yaml:4: fusion.strategy.detail.gain: found 9; give a number from 1"),
-        ("{detail: {gain: yes}}", "fusion.strategy.detail.gain: found 'yes'; give a number from 1"),
-        ("{detail: {gain: true}}", "fusion.strategy.detail.gain: found True; give a number from 1"),
-        ("{detail: {gain: .nan}}", "fusion.strategy.detail.gain: found nan; give a number from 1"),
+        (
+            "{detail: {contrast: 9}}",
+            "recipe.yaml:4: fusion.strategy.detail.contrast: found 9; give a number from 1",
+        ),
+        ("{detail: {contrast: yes}}", "fusion.strategy.detail.contrast: found 'yes'; give a number from 1"),
+        ("{detail: {contrast: true}}", "fusion.strategy.detail.contrast: found True; give a number from 1"),
+        ("{detail: {contrast: .nan}}", "fusion.strategy.detail.contrast: found nan; give a number from 1"),
         ("{detail: [1]}", "fusion.strategy.detail: found [1]; the parameters of detail are a mapping"),
         (
-            "{l1: {gain: 1}}",
-            "fusion.strategy.l1.gain: the strategy l1 takes no parameters: write `strategy: l1`",
+            "{l1: {contrast: 1}}",
+            "fusion.strategy.l1.contrast: the strategy l1 takes no parameters: write `strategy: l1`",
         ),
         ("{detail: {}, l1: {}}", "give a name, or one name with its parameters"),
-        ("detail:gain", "give a name, or name:parameter=number"),
-        ("detail:gain=0.2", "fusion.strategy.detail.gain: found 0.2; give a number from 1"),
+        ("detail:contrast", "give a name, or name:parameter=number"),
+        ("detail:contrast=0.2", "fusion.strategy.detail.contrast: found 0.2; give a number from 1"),
     ],
 )
 def test_what_is_wrong_with_a_parameter_is_one_line(tmp_path: Path, strategy: str, line: str) -> None:
@@ -140,12 +145,16 @@ def test_what_is_wrong_with_a_parameter_is_one_line(tmp_path: Path, strategy: st
     assert line in told
 
 
-@pytest.mark.parametrize("before", ["", "fusion: {strategy: l1}", "fusion: {strategy: {detail: {gain: 3}}}"])
-@pytest.mark.parametrize("told", ["fusion.strategy.detail.gain=1.2", "fusion.strategy=detail:gain=1.2"])
+@pytest.mark.parametrize(
+    "before", ["", "fusion: {strategy: l1}", "fusion: {strategy: {detail: {contrast: 3}}}"]
+)
+@pytest.mark.parametrize(
+    "told", ["fusion.strategy.detail.contrast=1.2", "fusion.strategy=detail:contrast=1.2"]
+)
 def test_a_parameter_is_set_from_the_command_line(tmp_path: Path, before: str, told: str) -> None:
     path = tmp_path / "recipe.yaml"
     path.write_text(f"inputs: {{a: a.tif, b: b.tif}}\n{before}\n")
-    assert batchfuse.Recipe.load(path, [told]).fusion.strategy == {"detail": {"gain": 1.2}}
+    assert batchfuse.Recipe.load(path, [told]).fusion.strategy == {"detail": {"contrast": 1.2}}
 
 
 def test_the_schema_tells_what_can_be_chosen() -> None:
@@ -153,12 +162,12 @@ def test_the_schema_tells_what_can_be_chosen() -> None:
     assert name == {"type": "string"}
     assert set(mapping["properties"]) == {"l1", "mean", "average", "detail"}
     assert mapping["properties"]["detail"]["additionalProperties"] is False
-    gain = mapping["properties"]["detail"]["properties"]["gain"]
+    gain = mapping["properties"]["detail"]["properties"]["contrast"]
     assert gain["minimum"] <= gain["default"] <= gain["maximum"]
 
 
 def test_methods_list_the_parameters() -> None:
-    assert f"gain {DEFAULTS['gain']:g} (1 to " in call("methods").output
+    assert f"contrast {DEFAULTS['contrast']:g} (1 to " in call("methods").output
     listed = json.loads(call("methods", "--json").output)[0]["strategies"]
     assert {s["name"]: list(s["parameters"]) for s in listed}["detail"] == list(DEFAULTS)
 
@@ -168,18 +177,18 @@ def test_methods_list_the_parameters() -> None:
 
 def test_the_parameters_are_part_of_what_a_store_is(tmp_path: Path) -> None:
     make_pair(tmp_path, "a", (70, 80))
-    assert batchfuse.run(recipe_of(tmp_path, **chosen(gain=1.2))).exit_code == 0
+    assert batchfuse.run(recipe_of(tmp_path, **chosen(contrast=1.2))).exit_code == 0
     before = tree(tmp_path / "fused/a.zarr")
     record = Store.open(tmp_path / "fused/a.zarr").record
-    assert record["identity"]["fusion"]["strategy"] == {"detail": {**DEFAULTS, "gain": 1.2}}
-    assert record["recipe"]["fusion"]["strategy"] == {"detail": {**DEFAULTS, "gain": 1.2}}
-    other = batchfuse.run(recipe_of(tmp_path, **chosen(gain=1.3))).outcomes[0]
+    assert record["identity"]["fusion"]["strategy"] == {"detail": {**DEFAULTS, "contrast": 1.2}}
+    assert record["recipe"]["fusion"]["strategy"] == {"detail": {**DEFAULTS, "contrast": 1.2}}
+    other = batchfuse.run(recipe_of(tmp_path, **chosen(contrast=1.3))).outcomes[0]
     assert other.status == "failed"
-    assert "fusion.strategy.detail.gain: 1.2 in the store, 1.3 in the recipe" in str(other.reason)
+    assert "fusion.strategy.detail.contrast: 1.2 in the store, 1.3 in the recipe" in str(other.reason)
     named = batchfuse.run(recipe_of(tmp_path, fusion={"strategy": "l1"}, **SMALL)).outcomes[0]
     assert "fusion.strategy: detail in the store, l1 in the recipe" in str(named.reason)
     assert tree(tmp_path / "fused/a.zarr") == before
-    assert batchfuse.run(recipe_of(tmp_path, **chosen(gain=1.2))).outcomes[0].status == "kept"
+    assert batchfuse.run(recipe_of(tmp_path, **chosen(contrast=1.2))).outcomes[0].status == "kept"
 
 
 def test_defaults_told_and_left_out_are_one_store(tmp_path: Path) -> None:
@@ -187,7 +196,7 @@ def test_defaults_told_and_left_out_are_one_store(tmp_path: Path) -> None:
     batchfuse.run(recipe_of(tmp_path, fusion={"strategy": "detail"}, **SMALL))
     before = tree(tmp_path / "fused/a.zarr")
     assert batchfuse.run(recipe_of(tmp_path, **chosen(**DEFAULTS))).outcomes[0].status == "kept"
-    batchfuse.run(recipe_of(tmp_path, **chosen(gain=DEFAULTS["gain"])), overwrite=True)
+    batchfuse.run(recipe_of(tmp_path, **chosen(contrast=DEFAULTS["contrast"])), overwrite=True)
     assert tree(tmp_path / "fused/a.zarr") == before
 
 
@@ -195,7 +204,7 @@ def test_two_choices_of_one_run_after_the_other_are_two_images(tmp_path: Path) -
     make_pair(tmp_path, "a", (70, 80))
     images = []
     for gain in (1.0, 2.0, 1.0):
-        assert batchfuse.run(recipe_of(tmp_path, **chosen(gain=gain)), overwrite=True).exit_code == 0
+        assert batchfuse.run(recipe_of(tmp_path, **chosen(contrast=gain)), overwrite=True).exit_code == 0
         images.append(Store.open(tmp_path / "fused/a.zarr").read(Window.whole((70, 80))))
     assert np.abs(images[0] - images[1]).max() > 0.01 * np.ptp(images[0])
     assert np.array_equal(images[0], images[2])
@@ -205,32 +214,32 @@ def test_info_and_plan_tell_the_parameters(tmp_path: Path) -> None:
     make_pair(tmp_path, "a", (70, 80))
     recipe = tmp_path / "recipe.yaml"
     inputs = "inputs: {thermal: '{scene}_thermal.tif', optical: '{scene}_optical.tif'}\n"
-    recipe.write_text(f"{inputs}fusion: {{strategy: {{detail: {{gain: 1.2}}}}}}\n")
+    recipe.write_text(f"{inputs}fusion: {{strategy: {{detail: {{contrast: 1.2}}}}}}\n")
     assert call("run", recipe, "-q").exit_code == 0
-    assert "res2netfuse, strategy detail (gain 1.2" in call("info", tmp_path / "fused/a.zarr").output
-    assert "fused by res2netfuse, strategy detail (gain 1.2" in call("plan", recipe, "-v").output
+    assert "res2netfuse, strategy detail (contrast 1.2" in call("info", tmp_path / "fused/a.zarr").output
+    assert "fused by res2netfuse, strategy detail (contrast 1.2" in call("plan", recipe, "-v").output
     (planned,) = json.loads(call("plan", recipe, "--json").output)["scenes"]
     assert planned["method"] == "res2netfuse"
-    assert planned["strategy"] == {"detail": {**DEFAULTS, "gain": 1.2}}
+    assert planned["strategy"] == {"detail": {**DEFAULTS, "contrast": 1.2}}
 
 
 def test_fuse_without_a_recipe_takes_parameters(tmp_path: Path) -> None:
     make_pair(tmp_path, "a", (70, 80))
     sources = (tmp_path / "a_thermal.tif", tmp_path / "a_optical.tif")
     images = {}
-    for strategy in ("detail", "detail:gain=1.1"):
+    for strategy in ("detail", "detail:contrast=1.1"):
         out = tmp_path / f"{len(images)}.tif"
         done = call("fuse", *sources, "-o", out, "--strategy", strategy, "-q")
         assert done.exit_code == 0, done.output
         with rasterio.open(out) as dataset:
             images[strategy] = dataset.read(1)
-    assert batchfuse.run(recipe_of(tmp_path, **chosen(gain=1.1))).exit_code == 0
+    assert batchfuse.run(recipe_of(tmp_path, **chosen(contrast=1.1))).exit_code == 0
     stored = Store.open(tmp_path / "fused/a.zarr").read(Window.whole((70, 80)))[0]
-    np.testing.assert_allclose(images["detail:gain=1.1"], stored, rtol=0, atol=1e-6 * np.ptp(stored))
+    np.testing.assert_allclose(images["detail:contrast=1.1"], stored, rtol=0, atol=1e-6 * np.ptp(stored))
     assert np.abs(images["detail"] - stored).max() > 0.01 * np.ptp(stored)
-    wrong = call("fuse", *sources, "-o", tmp_path / "x.tif", "--strategy", "detail:gain=99")
+    wrong = call("fuse", *sources, "-o", tmp_path / "x.tif", "--strategy", "detail:contrast=99")
     assert (wrong.exit_code, len(wrong.stderr.splitlines())) == (2, 1)
-    assert "fusion.strategy.detail.gain: found 99; give a number" in wrong.stderr
+    assert "fusion.strategy.detail.contrast: found 99; give a number" in wrong.stderr
 
 
 # --- the survey of the sources
@@ -274,16 +283,16 @@ def test_the_stored_survey_is_what_the_scaled_sources_are(tmp_path: Path, color:
 
 def test_processes_make_the_bytes_of_threads(tmp_path: Path) -> None:
     make_pair(tmp_path, "a")
-    batchfuse.run(recipe_of(tmp_path, **chosen(gain=1.2)))
+    batchfuse.run(recipe_of(tmp_path, **chosen(contrast=1.2)))
     before = tree(tmp_path / "fused/a.zarr")
     two = Profile(cluster="processes", workers=2, threads=1)
-    assert batchfuse.run(recipe_of(tmp_path, **chosen(gain=1.2)), two, overwrite=True).exit_code == 0
+    assert batchfuse.run(recipe_of(tmp_path, **chosen(contrast=1.2)), two, overwrite=True).exit_code == 0
     assert tree(tmp_path / "fused/a.zarr") == before
 
 
 def test_a_killed_run_goes_on_to_the_same_bytes(tmp_path: Path) -> None:
     folder = make_long_run(tmp_path)
-    asked = command(folder, "-q", "--set", "fusion.strategy.detail.gain=1.2")
+    asked = command(folder, "-q", "--set", "fusion.strategy.detail.contrast=1.2")
     assert subprocess.run(asked, check=False).returncode == 0
     wanted = tree(folder / "fused/a.zarr")
     (folder / "fused").rename(folder / "undisturbed")

@@ -3,6 +3,7 @@ from __future__ import annotations
 import itertools
 import math
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,10 +11,13 @@ import torch
 from PIL import Image
 
 from batchfuse.errors import BatchfuseError, RecipeError, SourceError, WeightsError
+from batchfuse.fusion.res2netfuse import Res2NetFuse
 from batchfuse.fusion.weights import load_weights
 from batchfuse.training.loss import loss, psnr, ssim
+from batchfuse.training.mean import WeightsMean
 from batchfuse.training.photographs import read_photograph
-from batchfuse.training.trainer import _pixel_weight, _rate, train
+from batchfuse.training.settings import PRESETS, Settings
+from batchfuse.training.trainer import train, trained
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -86,7 +90,7 @@ def test_the_loss_weighs_the_pixels():
 
 
 def test_the_learning_rate_warms_up_and_falls_to_nothing():
-    rates = [_rate(i, 2000) for i in range(2000)]
+    rates = [Settings(learning_rate=1.0).rate(i) for i in range(2000)]
     assert rates[0] == 0.01
     assert rates[99] == rates[100] == 1
     assert all(a > b for a, b in itertools.pairwise(rates[100:]))
@@ -94,7 +98,7 @@ def test_the_learning_rate_warms_up_and_falls_to_nothing():
 
 
 def test_the_pixel_weight_rises_exponentially_from_1_to_300():
-    weights = [_pixel_weight(i, 2000) for i in range(2000)]
+    weights = [Settings().pixel_weight_at(i) for i in range(2000)]
     assert (weights[0], weights[-1]) == (1, 300)
     ratios = np.divide(weights[1:], weights[:-1])
     np.testing.assert_allclose(ratios, ratios[0], rtol=1e-12)
@@ -109,7 +113,7 @@ def test_the_loss_falls_and_the_file_says_how_it_was_made(photograph, tmp_path):
     assert [line[0] for line in seen] == list(range(1, 61))
     assert np.mean([line[2] for line in seen[-10:]]) > np.mean([line[2] for line in seen[:10]]) + 5
     made = load_weights(out).made
-    assert made["settings"] == {"iterations": 60, "crop": 32, "learning_rate": 1e-3, "seed": 0}
+    assert made["settings"] == replace(PRESETS["res2netfuse"], iterations=60, crop=32).to_json()
     assert made["images"] == [
         {"name": "photo.png", "sha256": read_photograph(photograph).sha256, "shape": [60, 70]}
     ]
@@ -231,3 +235,44 @@ def test_an_output_that_can_not_be_written_is_told_after_training(photograph, tm
     (tmp_path / "file").write_text("")
     with pytest.raises(WeightsError, match="can't be written"):
         train([photograph], tmp_path / "file" / "w.safetensors", iterations=1, crop=24, device="cpu")
+
+
+def test_the_paper_s_preset_keeps_the_mean_of_the_weights_and_the_last_ones(photograph, tmp_path):
+    out = tmp_path / "w.safetensors"
+    result = train([photograph], out, preset="paper", iterations=4, device="cpu")
+    assert result.last == tmp_path / "w-last.safetensors"
+    kept, last = load_weights(out), load_weights(result.last)
+    assert (kept.made["weights"], last.made["weights"]) == ("mean", "last")
+    assert kept.config.bias and kept.made["settings"] == replace(PRESETS["paper"], iterations=4).to_json()
+    assert not torch.equal(kept.tensors["encoder.conv1.weight"], last.tensors["encoder.conv1.weight"])
+
+
+def test_the_mean_of_the_weights_is_the_exponential_one():
+    network = Res2NetFuse()
+    mean = WeightsMean(network, 0.9)
+    values = np.random.default_rng(0).random(30)
+    found = []
+    for value in values:
+        for parameter in network.parameters():
+            parameter.data.fill_(float(value))
+        mean.add(network)
+        found.append(float(next(mean.network.parameters()).flatten()[0]))
+    for t in range(1, 31):
+        shares = 0.9 ** np.arange(t - 1, -1, -1)
+        assert found[t - 1] == pytest.approx((shares * values[:t]).sum() / shares.sum(), rel=1e-5)
+
+
+def test_weights_trained_at_another_white_take_images_of_0_to_1(photograph):
+    """f(v x; w, b) / v is f(x; w, b / v): what training saw is what the kept weights do."""
+    image = read_photograph(photograph)
+    settings = replace(PRESETS["paper"], iterations=2)
+    course = trained([image], settings, torch.device("cpu"))
+    target = torch.from_numpy(image.pixels)[None, None]
+    with torch.no_grad():
+        seen = course.network(target * 255) / 255
+        np.testing.assert_allclose(course.last()(target), seen, rtol=0, atol=1e-6)
+
+
+def test_an_unknown_preset_is_refused(photograph, tmp_path):
+    with pytest.raises(RecipeError, match="no preset 'best': give one of res2netfuse, paper"):
+        train([photograph], tmp_path / "w.safetensors", preset="best")

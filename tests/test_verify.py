@@ -304,7 +304,7 @@ def test_verify_imports_no_torch_unless_it_fuses(tmp_path: Path) -> None:
     [
         {},
         {"fusion": {"strategy": "mean"}, "reference": "thermal", "validity": "all"},
-        {"fusion": {"strategy": {"detail": {"gain": 1.2}}, "color": "bands"}},
+        {"fusion": {"strategy": {"detail": {"contrast": 1.2}}, "color": "bands"}},
         {"output": {"dtype": "uint16"}},
         {"output": {"dtype": "uint8", "units": "unit", "zarr_format": 3, "shard": 32}},
         {"output": {"dtype": "float16", "units": "unit"}},

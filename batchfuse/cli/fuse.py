@@ -31,7 +31,7 @@ __all__ = ["fuse"]
     "--strategy",
     metavar="NAME[:PARAMETER=NUMBER,...]",
     help="How features are merged: l1 (the default), mean, average, detail; with parameters: "
-    "detail:gain=1.2. `batchfuse methods` lists them.",
+    "detail:contrast=1.2. `batchfuse methods` lists them.",
 )
 @click.option(
     "--reference",

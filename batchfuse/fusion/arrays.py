@@ -30,7 +30,7 @@ def fuse(
     Args:
         arrays: (y, x), or (n, y, x) for n independent images; all of one shape, finite, never below 0.
         strategy: l1, mean, average or detail; or one name with its parameters, as a recipe has it:
-            ``{"detail": {"gain": 1.2}}``.
+            ``{"detail": {"contrast": 1.2}}``.
         weights: a shipped name or a .safetensors file.
         device: auto, cpu, cuda or cuda:N.
 

@@ -73,7 +73,7 @@ class Detail:
 
 
 def _strong(details: Sequence[Tensor], most: float) -> list[Tensor]:
-    """s v_i, (1, 1, y, x) a source."""
+    """S v_i, (1, 1, y, x) a source."""
     k = len(details)
     energies = torch.stack([_overlap(detail, detail) for detail in details])
     total = energies.sum(0)

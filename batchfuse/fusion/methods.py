@@ -104,7 +104,7 @@ class Method:
         raise RecipeError(f"method {self.name!r} has no strategy {name!r}: {_nearest(name, self.strategies)}")
 
     def chosen(self, strategy: str | Mapping[str, Any]) -> tuple[Strategy, dict[str, float]]:
-        """A strategy and all its parameters, of a name (``detail``, ``detail:gain=1.2``) or one in a mapping.
+        """A strategy and all its parameters, of a word (``detail:contrast=1.2``) or one in a mapping.
 
         Raises:
             RecipeError: there is no such strategy or parameter, or a value is out of its limits.
@@ -148,7 +148,7 @@ register(
                 "detail",
                 RADIUS + 8,  # the reach of its rule, fusion/detail.py
                 0,
-                "bases and details merged apart, at the contrast that the sources have together: for looking at",
+                "bases and details merged apart, at the contrast the sources have together: for looking at",
                 (
                     Parameter("contrast", 1.5, 1, 3, "how much contrast may be raised at most"),
                     Parameter("salience", 0.2, 0, 5, "how much the more unusual source counts in the base"),

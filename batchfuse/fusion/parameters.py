@@ -65,7 +65,7 @@ class Parameter:
 
 
 def read_strategy(text: str) -> tuple[str, dict[str, float]]:
-    """A strategy written in a word, and what it says of parameters: ``detail``, or ``detail:gain=1.2``.
+    """A strategy written in a word, and what it says of parameters: ``detail``, or ``detail:contrast=1.2``.
 
     Raises:
         RecipeError: what follows the colon are no parameters. Whether they exist is not asked here.
@@ -87,11 +87,11 @@ def read_strategy(text: str) -> tuple[str, dict[str, float]]:
 
 def _unreadable(text: str) -> RecipeError:
     return RecipeError(
-        f"found {reprlib.repr(text)}; give a name, or name:parameter=number, as in detail:gain=1.2"
+        f"found {reprlib.repr(text)}; give a name, or name:parameter=number, as in detail:contrast=1.2"
     )
 
 
 def worded(strategy: str, parameters: Mapping[str, float]) -> str:
-    """A strategy with its parameters, for people: ``detail (gain 1.4)``."""
+    """A strategy with its parameters, for people: ``detail (contrast 1.5, salience 0.2)``."""
     told = ", ".join(f"{name} {value:g}" for name, value in parameters.items())
     return f"{strategy} ({told})" if told else strategy

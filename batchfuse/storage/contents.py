@@ -72,7 +72,7 @@ def lines(contents: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _strategy(fusion: Mapping[str, Any]) -> str:
-    """Its name, with its parameters if it has any: detail (gain 1.4)."""
+    """Its name, with its parameters if it has any: detail (contrast 1.5, salience 0.2)."""
     strategy = fusion.get("strategy")
     if not isinstance(strategy, Mapping):
         return str(strategy)

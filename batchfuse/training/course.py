@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -35,16 +36,14 @@ class Step:
 
     @property
     def psnr(self) -> float:
-        """dB of the image that the network gave back."""
+        """DB of the image that the network gave back."""
         return -10 * math.log10(self.mse) if self.mse > 0 else math.inf
 
 
 class Course:
     """The state of a training; equal settings, images and numbers of threads give equal steps."""
 
-    def __init__(
-        self, photographs: Sequence[Photograph], settings: Settings, device: torch.device
-    ) -> None:
+    def __init__(self, photographs: Sequence[Photograph], settings: Settings, device: torch.device) -> None:
         self.settings = settings
         self.iteration = 0
         self.network = _initial(settings.network, settings.seed).to(device)
@@ -61,7 +60,7 @@ class Course:
             BatchfuseError: the loss was lost to overflow.
         """
         target = self._target()
-        mse, dissimilarity = parts(self.network(target), target)
+        mse, dissimilarity = parts(self.network(target * self.settings.white) / self.settings.white, target)
         error = loss_of(mse, dissimilarity, self.settings.pixel_weight_at(self.iteration))
         for group in self.optimizer.param_groups:
             group["lr"] = self.settings.rate(self.iteration)
@@ -77,6 +76,14 @@ class Course:
                 f"the loss is {found.loss} at iteration {found.iteration}: lower the learning rate"
             )
         return found
+
+    def last(self) -> Res2NetFuse:
+        """A copy of the network after the last iteration, for images of 0..1."""
+        return _for_unit_images(self.network, self.settings.white)
+
+    def kept(self) -> Res2NetFuse:
+        """What is kept of the training: the mean of the weights if there is one, else the last."""
+        return _for_unit_images(self.mean.network, self.settings.white) if self.mean else self.last()
 
     def _target(self) -> Tensor:
         """A photograph or a crop of one, as the settings have it: (1, 1, y, x)."""
@@ -96,3 +103,13 @@ def _initial(config: Res2NetFuseConfig, seed: int) -> Res2NetFuse:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return Res2NetFuse(config)
+
+
+def _for_unit_images(network: Res2NetFuse, white: float) -> Res2NetFuse:
+    """ReLU networks scale: f(v x; w, b) = v f(x; w, b / v), so dividing the biases is all it takes."""
+    unit = copy.deepcopy(network).eval()
+    with torch.no_grad():
+        for name, values in unit.named_parameters():
+            if name.endswith(".bias"):
+                values /= white
+    return unit

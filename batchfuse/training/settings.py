@@ -41,6 +41,9 @@ class Settings:
     """Of the MSE beside 1 - SSIM: what it has risen to at the end, exponentially from 1."""
     mean_decay: float = 0.0
     """Of the exponential mean of the weights, which is then what is kept; 0 keeps the last weights."""
+    white: float = 1.0
+    """What 1.0 of an image is to the network while it trains. With 255, as in the authors' practice, biases
+    begin and stay small beside the image; the weights that are kept take 0..1 in any case."""
     network: Res2NetFuseConfig = field(default_factory=Res2NetFuseConfig)
     """Which variant of the network."""
     seed: int = 0
@@ -59,6 +62,8 @@ class Settings:
             raise RecipeError(f"there is no schedule {self.schedule!r}: give one of {', '.join(SCHEDULES)}")
         if not 0 < self.pixel_weight < math.inf:
             raise RecipeError(f"the pixel weight {self.pixel_weight} is not positive: give 1 to 300")
+        if not 0 < self.white < math.inf:
+            raise RecipeError(f"white is {self.white}, not positive: give 1 or 255")
         if not 0 <= self.mean_decay < 1:
             raise RecipeError(
                 f"the decay {self.mean_decay} of the weights' mean is not within 0 and 1: give 0 (no mean) "
@@ -94,6 +99,7 @@ PRESETS: Mapping[str, Settings] = MappingProxyType(
             schedule="constant",
             pixel_weight=1.0,
             mean_decay=0.995,
+            white=255.0,
             network=Res2NetFuseConfig(bias=True),
         ),
     }
