@@ -96,9 +96,7 @@ def main() -> None:
         return
     pairs = list(pairs_in(arguments.folder))
     if not pairs:
-        sys.exit(
-            f"{arguments.folder} holds neither IR01.png, VIS01.png, ... nor <kind>_<number>_mri.png, ..."
-        )
+        sys.exit(f"{arguments.folder} holds neither IR01.png, VIS01.png, ... nor *_mri.png")
     table = measured(pairs, arguments.workers, arguments.pictures)
     if arguments.json:
         arguments.json.write_text(json.dumps(table, indent=1), encoding="utf-8")
@@ -162,11 +160,11 @@ def fused_images(sources: tuple[Gray, Gray]) -> Iterator[tuple[str, Gray]]:
             if strategy != "detail":
                 yield f"{strategy}, {weights}, stretched", stretched(image)
     for rule in BASELINES:
-        image = baseline(rule, scaled)
-        yield f"no network: {rule}", rounded(image)
-        yield f"no network: {rule}, stretched", stretched(image)
+        plain = baseline(rule, scaled)
+        yield f"no network: {rule}", rounded(plain)
+        yield f"no network: {rule}, stretched", stretched(plain)
         for gain in GAINS:
-            yield f"no network: {rule} x {gain:g}", rounded(gained(image, gain))
+            yield f"no network: {rule} x {gain:g}", rounded(gained(plain, gain))
 
 
 Means = Mapping[str, tuple[float, ...]]
@@ -174,7 +172,9 @@ Means = Mapping[str, tuple[float, ...]]
 
 def own_table(means: Means, with_paper: bool) -> str:
     """Table II: the network by strategy and training, and by what is done to its output."""
-    rows = {f"paper: {row}": values for row, values in PUBLISHED_OWN.items()} if with_paper else {}
+    rows: dict[str, tuple[float, ...]] = {}
+    if with_paper:
+        rows |= {f"paper: {row}": values for row, values in PUBLISHED_OWN.items()}
     rows |= {row: values for row, values in means.items() if not row.startswith(("no network", "detail"))}
     return _table("Res2NetFuse by strategy, weights and stretch", rows)
 
@@ -191,15 +191,14 @@ def rivals(means: Means, published: Means) -> str:
     """In how many of the six figures each row is better than detail."""
     ours = np.array(means[DETAIL])
     lines = ["", f"Better than {DETAIL!r} in how many of the six:"]
-    others = {
-        **{f"paper: {row}": v for row, v in {**published, **(PUBLISHED_OWN if published else {})}.items()}
-    }
+    paper = {**published, **(PUBLISHED_OWN if published else {})}
+    others = {f"paper: {row}": values for row, values in paper.items()}
     others |= {row: values for row, values in means.items() if not row.startswith("detail")}
     for row, values in others.items():
         better = [head for head, a, b in zip(HEADS, values, ours, strict=True) if a > b]
         lines.append(f"{len(better)}  {row}" + (f": {', '.join(better)}" if better else ""))
     if published:
-        best = np.max(list({**published, **PUBLISHED_OWN}.values()), axis=0)
+        best = np.max(list(paper.values()), axis=0)
         lines.append(f"{DETAIL!r} leads the paper's best of any in {int((ours > best).sum())} of six")
     return "\n".join(lines)
 
@@ -220,13 +219,8 @@ def failures(table: Table) -> str:
 
 def reconstruction_table() -> str:
     """Table III, over the ten photographs in place of MS-COCO's."""
-    lines = [
-        "",
-        "Images given back (paper: MS-COCO; ours: ten photographs)",
-        "",
-        "| | MSE | SSIM | PSNR |",
-        "|---|---|---|---|",
-    ]
+    title = "Images given back (paper: MS-COCO; ours: ten photographs)"
+    lines = ["", title, "", "| | MSE | SSIM | PSNR |", "|---|---|---|---|"]
     for row, (error, similarity, decibels) in PUBLISHED_RECONSTRUCTION.items():
         lines.append(f"| paper: {row} | {error:.5f} | {similarity:.5f} | {decibels:.2f} |")
     for weights in SHIPPED:

@@ -111,5 +111,5 @@ def _for_unit_images(network: Res2NetFuse, white: float) -> Res2NetFuse:
     with torch.no_grad():
         for name, values in unit.named_parameters():
             if name.endswith(".bias"):
-                values /= white
+                values.div_(white)
     return unit

@@ -139,9 +139,8 @@ def _made(settings: Settings, photographs: Sequence[Photograph], figures: dict[s
     falls = settings.schedule == "cosine"
     return {
         "settings": settings.to_json(),
-        "optimizer": f"Adam, warm-up of {WARM_UP} iterations, cosine to 0"
-        if falls
-        else "Adam, constant rate",
+        "optimizer": "Adam, "
+        + (f"warm-up of {WARM_UP} iterations, cosine to 0" if falls else "constant rate"),
         "loss_function": f"p * MSE + (1 - SSIM), p from 1 to {settings.pixel_weight:g} exponentially",
         "images": [{"name": p.name, "sha256": p.sha256, "shape": list(p.pixels.shape)} for p in photographs],
         "figures": figures,
