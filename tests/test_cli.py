@@ -117,7 +117,6 @@ def test_info_says_how_a_store_was_made(folder: Path) -> None:
         (["run", "{recipe}", "--set", "fusion.strategy=detial"], "did you mean 'detail'"),
         (["run", "{recipe}", "--set", "fusion.strategy.detail.contrsat=1"], "did you mean 'contrast'"),
         (["run", "{recipe}", "--set", "fusion.method=res2netfus"], "res2netfuse"),
-        (["run", "{recipe}", "--set", "fusion.weights=res2netfuse-paper"], "not shipped yet"),
         (["run", "{recipe}", "--set", "output.path=recipe.yaml/x"], "can't be written"),
         (["run"], "RECIPE"),
         (["run", "{recipe}", "--nonsense"], "--nonsense"),
@@ -150,7 +149,8 @@ def test_schema_and_methods_print_what_machines_read() -> None:
     assert "inputs" in json.loads(call("schema").output)["properties"]
     assert "cluster" in json.loads(call("schema", "--profile").output)["properties"]
     methods = json.loads(call("methods", "--json").output)
-    assert {s["name"]: s["halo"] for s in methods[0]["strategies"]} == {"l1": 12, "mean": 12, "average": 12}
+    halos = {s["name"]: s["halo"] for s in methods[0]["strategies"]}
+    assert halos == {"l1": 12, "mean": 12, "average": 12, "detail": 20}
     assert "halo 12" in call("methods").output
 
 

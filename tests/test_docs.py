@@ -175,6 +175,7 @@ def write_recipe(folder: Path) -> None:
 PREPARED: Mapping[str, Callable[[Path], None]] = {
     "README.md": of_readme,
     "docs/tutorial.md": of_tutorial,
+    "docs/figures.md": lambda _: None,
     "docs/recipes.md": of_recipes,
     "docs/commands.md": of_commands,
     "docs/values.md": of_values,
