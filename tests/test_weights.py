@@ -31,7 +31,7 @@ def refused(path, match):
 @pytest.mark.parametrize("name", SHIPPED)
 def test_shipped_weights_load_and_say_how_they_were_made(name):
     weights = load_weights(name)
-    assert weights.config == Res2NetFuseConfig()
+    assert weights.config == Res2NetFuseConfig(bias=name == "res2netfuse-paper")
     assert weights.made["images"][0]["sha256"]
     assert weights.made["figures"]["psnr"] > 45
     card = weights_path(name).with_suffix(".md").read_text(encoding="utf-8")
@@ -90,10 +90,6 @@ def test_a_pickle_is_never_run(tmp_path):
     path.write_bytes(pickle.dumps(Trap()))
     refused(path, "pickled")
     assert not (tmp_path / "sprung").exists()
-
-
-def test_weights_of_the_paper_are_not_shipped_yet():
-    refused("res2netfuse-paper", "not shipped yet: use 'res2netfuse'")
 
 
 def test_an_unknown_name_is_refused_with_the_nearest():

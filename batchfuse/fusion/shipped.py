@@ -13,7 +13,6 @@ __all__ = ["SHIPPED", "weights_checksum", "weights_path"]
 
 SHIPPED = ("res2netfuse", "res2netfuse-paper")
 """Names of the weights that come with batchfuse."""
-_PLANNED: tuple[str, ...] = ()
 _FOLDER = Path(__file__).resolve().parents[1] / "weights"
 _PICKLES = (".pt", ".pth", ".ckpt", ".pkl", ".pickle", ".bin", ".tar")
 _REMEDY = (
@@ -31,10 +30,6 @@ def weights_path(weights: str | os.PathLike[str]) -> Path:
     name = os.fspath(weights)
     if name in SHIPPED:
         return _FOLDER / f"{name}.safetensors"
-    if name in _PLANNED:
-        raise WeightsError(
-            f"the weights {name!r} are not shipped yet: use {SHIPPED[0]!r} or a .safetensors file"
-        )
     path = Path(name)
     if path.suffix.lower() in _PICKLES:
         raise WeightsError(f"{name} is a pickled checkpoint, and {_REMEDY}")
