@@ -11,6 +11,7 @@ import torch
 from batchfuse import fuse
 from batchfuse.fusion.detail import Detail, box_mean
 from batchfuse.fusion.extremes import Extremes
+from batchfuse.fusion.merged import Merged
 from batchfuse.fusion.moments import Moments
 
 
@@ -160,3 +161,16 @@ def test_a_pixel_of_any_size_gives_finite_values():
     pixels[0, 3, 3] = 3e38
     found = merged(Detail(1.5, 5.0), [f.astype(np.float32) for f in features_of(2)], pixels)
     assert math.isfinite(float(found.features.sum()))
+
+
+def test_what_is_done_to_the_image_is_cut_with_the_features():
+    features, factor, offset = (torch.rand(1, n, 6, 7) for n in (64, 1, 1))
+    image = torch.rand(1, 1, 6, 7)
+    whole = Merged(features, factor, offset)
+    np.testing.assert_allclose(whole.finished(image), image * factor + offset, rtol=1e-6)
+    rows, columns = slice(1, 4), slice(2, 7)
+    part = whole.at(rows, columns)
+    assert torch.equal(part.features, features[:, :, rows, columns])
+    wanted = whole.finished(image)[:, :, rows, columns]
+    assert torch.equal(part.finished(image[:, :, rows, columns]), wanted)
+    assert Merged(features).finished(image) is image

@@ -1,4 +1,4 @@
-"""The survey of a strategy: what it has to know of the whole scene before a tile is fused."""
+"""The survey of a strategy that asks how far the features of its sources go."""
 
 from __future__ import annotations
 

@@ -27,8 +27,10 @@ class Merged:
             part[:, :, rows, columns] if isinstance(part, Tensor) else part
             for part in (self.factor, self.offset)
         )
-        # convolutions on a CPU want what lies together in memory
-        features = self.features[:, :, rows, columns].contiguous(memory_format=torch.channels_last)
+        last = self.features.is_contiguous(memory_format=torch.channels_last)
+        layout = torch.channels_last if last else torch.contiguous_format
+        # convolutions on a CPU want features without gaps in memory
+        features = self.features[:, :, rows, columns].contiguous(memory_format=layout)
         return Merged(features, factor, offset)
 
     def finished(self, image: Tensor) -> Tensor:
