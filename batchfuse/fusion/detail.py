@@ -74,24 +74,33 @@ class Detail:
 
 def _strong(details: Sequence[Tensor], most: float) -> list[Tensor]:
     """S v_i, (1, 1, y, x) a source."""
-    k = len(details)
-    energies = torch.stack([_overlap(detail, detail) for detail in details])
+    overlaps = [[_overlap(one, other) for other in details[: i + 1]] for i, one in enumerate(details)]
+    amplitudes = torch.stack([row[-1] for row in overlaps]).sqrt()
+    total = amplitudes.sum(0)
+    weights = torch.where(total > 0, amplitudes / torch.where(total > 0, total, 1.0), 1 / len(details))
+    return list((_raised(overlaps, weights, most) * weights).unbind(0))
+
+
+def _raised(overlaps: Sequence[Sequence[Tensor]], weights: Tensor, most: float) -> Tensor:
+    """√(E(S) / wᵀSw), at most ``most``, and 1 where there is no energy.
+
+    Args:
+        overlaps: S_ij for j <= i, tensors of one shape.
+        weights: (source, ...), of that shape.
+        most: the limit.
+    """
+    energies = torch.stack([row[-1] for row in overlaps])
     total = energies.sum(0)
-    amplitudes = energies.sqrt()
-    sum_of = amplitudes.sum(0)
-    weights = torch.where(sum_of > 0, amplitudes / torch.where(sum_of > 0, sum_of, 1.0), 1 / k)
     merged = (weights**2 * energies).sum(0)
     shared = torch.zeros_like(total)
-    for i in range(k):
-        for j in range(i):
-            overlap = _overlap(details[i], details[j])
+    for i, row in enumerate(overlaps):
+        for j, overlap in enumerate(row[:-1]):
             merged += 2 * weights[i] * weights[j] * overlap
             shared += 2 * overlap**2
     there = total > 0
     wanted = total - shared / torch.where(there, total, 1.0)
     lost = torch.maximum(merged, wanted / most**2)
-    scale = torch.where(there, (wanted / torch.where(there, lost, 1.0)).sqrt(), 1.0)
-    return list((scale * weights).unbind(0))
+    return torch.where(there, (wanted / torch.where(there, lost, 1.0)).sqrt(), 1.0)
 
 
 def _overlap(one: Tensor, other: Tensor) -> Tensor:
@@ -111,13 +120,13 @@ def _salient(pixels: Sequence[Tensor], survey: Moments, salience: float) -> list
 
 def _scene_gain(survey: Moments, most: float) -> float:
     """γ: 1 for equal sources, ``most`` where their plain mean loses more than that."""
-    k = range(len(survey.sums))
-    total = sum(survey.variance(i) for i in k)
-    if total <= 0:
-        return 1.0
-    wanted = total - sum(survey.covariance(i, j) ** 2 for i in k for j in k if i != j) / total
-    mean = sum(survey.covariance(i, j) for i in k for j in k) / len(k) ** 2
-    return math.sqrt(wanted / mean) if mean * most**2 > wanted else most
+    sources = range(len(survey.sums))
+    covariances = [
+        [torch.tensor(survey.covariance(i, j), dtype=torch.float64) for j in sources[: i + 1]]
+        for i in sources
+    ]
+    equal = torch.full((len(sources),), 1 / len(sources), dtype=torch.float64)
+    return float(_raised(covariances, equal, most))
 
 
 def box_mean(images: Tensor, radius: int) -> Tensor:
