@@ -13,16 +13,12 @@ from __future__ import annotations
 
 import argparse
 import json
-import multiprocessing
 import sys
 from collections.abc import Iterator, Mapping
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from PIL import Image
 from train_shipped_weights import reconstruction
@@ -30,16 +26,18 @@ from train_shipped_weights import reconstruction
 import batchfuse
 from batchfuse.evaluation.baselines import BASELINES, baseline, gained
 from batchfuse.evaluation.eight_bit import rounded, stretched
+from batchfuse.evaluation.figure_names import label
 from batchfuse.fusion.color import luminance
 from batchfuse.fusion.shipped import SHIPPED
+from batchfuse.machine import cores
 from batchfuse.metrics import SIX, figures
+from batchfuse.processes import processes
 
 Gray = NDArray[np.uint8]
-Scaled = NDArray[np.float32]
 Table = dict[str, dict[str, list[float]]]
 """By row and by pair: the six figures."""
 
-HEADS = ("SSIM_a", "Q_abf", "FMI_dct", "FMI_w", "SCD", "MS_SSIM")
+HEADS = tuple(map(label, SIX))
 COUNTED = range(1, 21)
 # arXiv 2112.14540, table IV: means over twenty fused images
 PUBLISHED = {
@@ -54,13 +52,11 @@ PUBLISHED = {
     "MUFusion": (0.65392, 0.37838, 0.23752, 0.28688, 1.69340, 0.86064),
     "MSDNet l1": (0.76365, 0.44416, 0.37547, 0.41741, 1.61825, 0.83311),
     "MSDNet mean": (0.77453, 0.39214, 0.39046, 0.41116, 1.67953, 0.87041),
-}
-# its rows for Res2NetFuse, by what it was trained on
-PUBLISHED_OWN = {
-    "l1, one image": (0.72520, 0.48364, 0.37552, 0.42924, 1.69888, 0.85384),
-    "mean, one image": (0.74206, 0.46368, 0.40262, 0.42334, 1.83464, 0.92129),
-    "l1, 80,000 images": (0.70881, 0.47354, 0.37620, 0.43160, 1.67887, 0.84166),
-    "mean, 80,000 images": (0.72993, 0.45175, 0.40685, 0.42417, 1.82024, 0.91695),
+    # by what it was trained on
+    "Res2NetFuse l1, one image": (0.72520, 0.48364, 0.37552, 0.42924, 1.69888, 0.85384),
+    "Res2NetFuse mean, one image": (0.74206, 0.46368, 0.40262, 0.42334, 1.83464, 0.92129),
+    "Res2NetFuse l1, 80,000 images": (0.70881, 0.47354, 0.37620, 0.43160, 1.67887, 0.84166),
+    "Res2NetFuse mean, 80,000 images": (0.72993, 0.45175, 0.40685, 0.42417, 1.82024, 0.91695),
 }
 # table III: MSE, SSIM, PSNR of images given back
 PUBLISHED_RECONSTRUCTION = {
@@ -100,11 +96,12 @@ def main() -> None:
     table = measured(pairs, arguments.workers, arguments.pictures)
     if arguments.json:
         arguments.json.write_text(json.dumps(table, indent=1), encoding="utf-8")
-    published = {} if pairs[0].name.endswith("mri") else PUBLISHED
+    of_slices = pairs[0].name.endswith("mri")
+    paper = {} if of_slices else {f"paper: {row}": values for row, values in PUBLISHED.items()}
     means = {row: tuple(np.mean(list(values.values()), axis=0)) for row, values in table.items()}
-    print(own_table(means, bool(published)))
-    print(all_table(means, published))
-    print(rivals(means, published))
+    print(own_table(means, paper))
+    print(all_table(means, paper))
+    print(rivals(means, paper))
     print(failures(table))
 
 
@@ -123,19 +120,18 @@ def pairs_in(folder: Path) -> Iterator[Pair]:
 def measured(pairs: list[Pair], workers: int, pictures: Path | None) -> Table:
     """Every row over every pair, the pairs shared among processes."""
     table: Table = {}
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(workers, mp_context=context) as pool:
-        rows = pool.map(partial(rows_of, pictures=pictures), pairs)
+    with processes(workers) as submit:
+        rows = [submit(rows_of, pair, pictures) for pair in pairs]
         for number, (pair, found) in enumerate(zip(pairs, rows, strict=True), 1):
+            measured_rows = found.result()
             print(f"pair {pair.name} ({number} of {len(pairs)})", file=sys.stderr, flush=True)
-            for row, values in found.items():
+            for row, values in measured_rows.items():
                 table.setdefault(row, {})[pair.name] = values
     return table
 
 
 def rows_of(pair: Pair, pictures: Path | None) -> dict[str, list[float]]:
     """The six figures of each fused image of a pair, by row."""
-    torch.set_num_threads(1)
     sources = pair.images()
     found = {}
     shown: list[Gray] = [*sources]
@@ -170,34 +166,28 @@ def fused_images(sources: tuple[Gray, Gray]) -> Iterator[tuple[str, Gray]]:
 Means = Mapping[str, tuple[float, ...]]
 
 
-def own_table(means: Means, with_paper: bool) -> str:
+def own_table(means: Means, paper: Means) -> str:
     """Table II: the network by strategy and training, and by what is done to its output."""
-    rows: dict[str, tuple[float, ...]] = {}
-    if with_paper:
-        rows |= {f"paper: {row}": values for row, values in PUBLISHED_OWN.items()}
+    rows = {row: values for row, values in paper.items() if "Res2NetFuse" in row}
     rows |= {row: values for row, values in means.items() if not row.startswith(("no network", "detail"))}
     return _table("Res2NetFuse by strategy, weights and stretch", rows)
 
 
-def all_table(means: Means, published: Means) -> str:
+def all_table(means: Means, paper: Means) -> str:
     """Table IV: the paper's systems, ours, and rules without a network."""
-    own = {f"Res2NetFuse {row}": values for row, values in PUBLISHED_OWN.items() if published}
-    paper = {f"paper: {row}": values for row, values in {**published, **own}.items()}
     best = {"paper's best of any": tuple(np.max(list(paper.values()), axis=0))} if paper else {}
     return _table("All systems", {**paper, **best, **means})
 
 
-def rivals(means: Means, published: Means) -> str:
+def rivals(means: Means, paper: Means) -> str:
     """In how many of the six figures each row is better than detail."""
     ours = np.array(means[DETAIL])
     lines = ["", f"Better than {DETAIL!r} in how many of the six:"]
-    paper = {**published, **(PUBLISHED_OWN if published else {})}
-    others = {f"paper: {row}": values for row, values in paper.items()}
-    others |= {row: values for row, values in means.items() if not row.startswith("detail")}
-    for row, values in others.items():
-        better = [head for head, a, b in zip(HEADS, values, ours, strict=True) if a > b]
-        lines.append(f"{len(better)}  {row}" + (f": {', '.join(better)}" if better else ""))
-    if published:
+    for row, values in {**paper, **means}.items():
+        if not row.startswith("detail"):
+            better = [head for head, a, b in zip(HEADS, values, ours, strict=True) if a > b]
+            lines.append(f"{len(better)}  {row}" + (f": {', '.join(better)}" if better else ""))
+    if paper:
         best = np.max(list(paper.values()), axis=0)
         lines.append(f"{DETAIL!r} leads the paper's best of any in {int((ours > best).sum())} of six")
     return "\n".join(lines)
@@ -244,7 +234,7 @@ def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("folder", nargs="?", type=Path, help="the TNO pairs, or medical slices")
     parser.add_argument("--reconstruction", action="store_true", help="print table III")
-    parser.add_argument("--workers", type=int, default=multiprocessing.cpu_count())
+    parser.add_argument("--workers", type=int, default=cores())
     parser.add_argument("--json", type=Path, help="keep every figure of every pair")
     parser.add_argument("--pictures", type=Path, help="a folder for each pair beside its fused images")
     return parser.parse_args()
