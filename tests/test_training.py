@@ -13,7 +13,7 @@ from PIL import Image
 from batchfuse.errors import BatchfuseError, RecipeError, SourceError, WeightsError
 from batchfuse.fusion.res2netfuse import Res2NetFuse
 from batchfuse.fusion.weights import load_weights
-from batchfuse.training.loss import loss, psnr, ssim
+from batchfuse.training.loss import loss_of, parts, psnr, ssim
 from batchfuse.training.mean import WeightsMean
 from batchfuse.training.photographs import read_photograph
 from batchfuse.training.settings import PRESETS, Settings
@@ -78,14 +78,14 @@ def test_ssim_averages_over_a_batch():
 
 def test_equal_images_have_no_loss():
     (x,) = tensors(picture() / 255)
-    assert float(loss(x, x, 300)) == pytest.approx(0, abs=1e-12)
+    assert float(loss_of(*parts(x, x), 300)) == pytest.approx(0, abs=1e-12)
     assert math.isinf(float(psnr(x, x)))
 
 
 def test_the_loss_weighs_the_pixels():
     x, y = tensors(picture() / 255, picture(seed=1) / 255)
     mse = float(((x - y) ** 2).mean())
-    assert float(loss(x, y, 7)) == pytest.approx(7 * mse + 1 - float(ssim(x, y)), rel=1e-12)
+    assert float(loss_of(*parts(x, y), 7)) == pytest.approx(7 * mse + 1 - float(ssim(x, y)), rel=1e-12)
     assert float(psnr(x, y)) == pytest.approx(10 * math.log10(1 / mse), rel=1e-12)
 
 

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
-__all__ = ["loss", "loss_of", "parts", "psnr", "ssim"]
+__all__ = ["loss_of", "parts", "psnr", "ssim"]
 
 _WINDOW = 11
 _SIGMA = 1.5
@@ -21,11 +21,6 @@ def parts(image: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
 def loss_of(mse: Tensor, dissimilarity: Tensor, pixel_weight: float) -> Tensor:
     """Equation 5 with the pixel part weighted, p · MSE + (1 - SSIM)."""
     return pixel_weight * mse + dissimilarity
-
-
-def loss(image: Tensor, target: Tensor, pixel_weight: float) -> Tensor:
-    """``loss_of`` the ``parts``."""
-    return loss_of(*parts(image, target), pixel_weight)
 
 
 def ssim(image: Tensor, target: Tensor) -> Tensor:
