@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 
 from batchfuse.changes import changes
 from batchfuse.errors import StoreError
-from batchfuse.evaluation.eight_bit import grey, rounded
+from batchfuse.evaluation.eight_bit import rounded
+from batchfuse.fusion.color import grey
 from batchfuse.geometry.window import Window
 from batchfuse.imagery.pixels import read_pixels
 from batchfuse.imagery.scene import Source

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import multiprocessing
 import os
 import signal
@@ -13,6 +12,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from batchfuse.errors import BatchfuseError
+from batchfuse.quiet import quiet_libraries
 
 __all__ = ["Submit", "processes"]
 
@@ -61,8 +61,7 @@ def processes(number: int) -> Iterator[Submit]:
 def _begin() -> None:
     """What a new process does first: Ctrl-C is for the one that leads, and so are lines on the terminal."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    logging.getLogger("rasterio").addHandler(logging.NullHandler())
-    logging.getLogger("rasterio").propagate = False
+    quiet_libraries()
 
 
 def _here(function: Callable[..., Any], *arguments: Any) -> Future[Any]:

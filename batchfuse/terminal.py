@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from types import TracebackType
+from typing import Self
 
 from rich.console import Console, ConsoleOptions, RenderResult
 from rich.live import Live
@@ -32,7 +33,30 @@ def can_draw() -> bool:
     return console.file.isatty() and not console.is_dumb_terminal
 
 
-class Bar:
+class _Drawn:
+    """What is drawn anew five times a second while its block runs, and is gone in the end."""
+
+    def __init__(self, console: Console | None) -> None:
+        self._console = console or Console(stderr=True)
+        self._lock = threading.Lock()  # never held while printing: drawing wants it, too
+        self._live = Live(self, console=self._console, refresh_per_second=5, transient=True)
+
+    def __enter__(self) -> Self:
+        self._live.start()
+        self._console.show_cursor(True)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._live.stop()
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        """What it looks like now."""
+        raise NotImplementedError
+
+
+class Bar(_Drawn):
     """A bar over all of the run, and below it a line for each scene under way.
 
     What is told once (scenes that end, warnings, notes) is printed above. The cursor stays visible, so
@@ -50,21 +74,9 @@ class Bar:
         sizes: Mapping[str, Size] | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._console = console or Console(stderr=True)
+        super().__init__(console)
         self._account = Account(sizes or {}, clock)
         self._kinds = Kinds()
-        self._lock = threading.Lock()  # never held while printing: drawing wants it, too
-        self._live = Live(self, console=self._console, refresh_per_second=5, transient=True)
-
-    def __enter__(self) -> Bar:
-        self._live.start()
-        self._console.show_cursor(True)
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._live.stop()
 
     def begin(self, scenes: int, tiles: int) -> None:
         """See ``report.progress.Progress``."""
@@ -139,24 +151,12 @@ class Bar:
         return grid
 
 
-class StepBar:
+class StepBar(_Drawn):
     """One line with a bar: how far work is that consists of many alike. It is gone in the end."""
 
     def __init__(self, steps: Steps, console: Console | None = None) -> None:
+        super().__init__(console)
         self._steps = steps
-        self._console = console or Console(stderr=True)
-        self._lock = threading.Lock()
-        self._live = Live(self, console=self._console, refresh_per_second=5, transient=True)
-
-    def __enter__(self) -> StepBar:
-        self._live.start()
-        self._console.show_cursor(True)
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._live.stop()
 
     def add(self, name: str, share: float) -> None:
         """Some share of a thing was done."""

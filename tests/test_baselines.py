@@ -16,7 +16,7 @@ from batchfuse.evaluation.baselines import (
     pixels_l1,
     pixels_mean,
 )
-from batchfuse.evaluation.eight_bit import grey, rounded, stretched
+from batchfuse.evaluation.eight_bit import rounded, stretched
 
 
 def pair(k: int = 2, seed: int = 0) -> np.ndarray:
@@ -143,7 +143,7 @@ def test_nan_is_not_rounded_to_a_number() -> None:
 
 
 def test_grey_is_the_luminance_that_fusion_uses() -> None:
-    from batchfuse.fusion.color import luminance
+    from batchfuse.fusion.color import grey, luminance
 
     rgb = np.random.default_rng(0).random((3, 4, 5)).astype(np.float32)
     np.testing.assert_allclose(grey(rgb), luminance(rgb), rtol=1e-6)

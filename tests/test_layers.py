@@ -46,7 +46,8 @@ MAY_IMPORT = {
 
 # the top level, from what is called to what calls: each module may import those of earlier lines
 ORDER = (
-    ("errors", "machine", "pace", "processes"),
+    ("errors", "machine", "pace", "quiet"),
+    ("processes",),
     ("recipe_file", "recipe_mistakes", "recipe_values", "profile", "recipe_grid", "recipe"),
     ("plan",),
     ("place",),

@@ -96,11 +96,9 @@ def _json(found: Evaluation) -> str:
 
 
 def _write(path: Path, text: str) -> None:
-    """Whoever reads the file meanwhile sees the old one or the new one."""
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    from batchfuse.report.report import replace_text
+
     try:
-        partial.write_text(text, encoding="utf-8")
-        partial.replace(path)
+        replace_text(path, text)
     except OSError as error:
-        partial.unlink(missing_ok=True)
         raise RecipeError(f"{path} can't be written ({error.strerror}): name another place") from None

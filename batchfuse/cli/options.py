@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import sys
 import traceback
 from collections.abc import Callable
@@ -13,6 +12,7 @@ from typing import Any
 import click
 
 from batchfuse.errors import BatchfuseError, RecipeError
+from batchfuse.quiet import quiet_libraries
 
 __all__ = ["JSON", "ONLY", "PROFILE", "RECIPE", "SET", "VERBOSE", "told"]
 
@@ -41,7 +41,8 @@ def told(function: Callable[..., Any]) -> Callable[..., Any]:
     @wraps(function)
     def command(*args: Any, **options: Any) -> Any:
         verbose = bool(options.get("verbose"))
-        _quiet_libraries(verbose)
+        if not verbose:
+            quiet_libraries()
         try:
             return function(*args, **options)
         except BatchfuseError as error:
@@ -51,10 +52,3 @@ def told(function: Callable[..., Any]) -> Callable[..., Any]:
             sys.exit(2 if isinstance(error, RecipeError) else 1)
 
     return command
-
-
-def _quiet_libraries(verbose: bool) -> None:
-    """GDAL's own lines would stand beside the one we print."""
-    if not verbose:
-        logging.getLogger("rasterio").addHandler(logging.NullHandler())
-        logging.getLogger("rasterio").propagate = False

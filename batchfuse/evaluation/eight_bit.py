@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-__all__ = ["grey", "rounded", "stretched"]
-
-_RED, _GREEN, _BLUE = 0.299, 0.587, 0.114  # ITU-R BT.601, as fusion.color.luminance
+__all__ = ["rounded", "stretched"]
 
 
 def rounded(image: ArrayLike) -> NDArray[np.uint8]:
@@ -41,20 +37,6 @@ def stretched(image: ArrayLike, ends: tuple[float, float] | None = None) -> NDAr
         return np.zeros(values.shape, np.uint8)
     # times 255 first: whole numbers that span 0..255 already stay as they are
     return np.asarray(np.clip((values - low) * 255 / (high - low), 0, 255), np.uint8)
-
-
-def grey(pixels: NDArray[Any]) -> NDArray[np.float64]:
-    """One band as it is, three by their luminance: (1 or 3, y, x) to (y, x).
-
-    Raises:
-        ValueError: there are neither one nor three bands.
-    """
-    if pixels.ndim != 3 or pixels.shape[0] not in (1, 3):
-        raise ValueError(f"an image has one or three bands, (n, y, x), not {pixels.shape}")
-    bands = pixels.astype(np.float64)
-    if len(bands) == 1:
-        return np.asarray(bands[0])
-    return np.asarray(_RED * bands[0] + _GREEN * bands[1] + _BLUE * bands[2])
 
 
 def _finite(image: ArrayLike) -> NDArray[np.float64]:

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["luminance", "recolored"]
+__all__ = ["grey", "luminance", "recolored"]
 
 _RED, _GREEN, _BLUE = 0.299, 0.587, 0.114  # ITU-R BT.601
 
@@ -20,8 +20,22 @@ def luminance(rgb: NDArray[np.floating[Any]]) -> NDArray[np.float32]:
     """
     _check(rgb)
     # float64 in between: equal bands shall give exactly that band
-    red, green, blue = rgb.astype(np.float64)
-    return np.asarray(_RED * red + _GREEN * green + _BLUE * blue, np.float32)
+    return grey(rgb).astype(np.float32)
+
+
+def grey(bands: NDArray[Any]) -> NDArray[np.float64]:
+    """One band as it is, three by their luminance, in any range: (1 or 3, y, x) to (y, x).
+
+    Raises:
+        ValueError: there are neither one nor three bands.
+    """
+    if bands.ndim != 3 or bands.shape[0] not in (1, 3):
+        raise ValueError(f"an image has one or three bands, (n, y, x), not {bands.shape}")
+    values = bands.astype(np.float64)
+    if len(values) == 1:
+        return np.asarray(values[0])
+    red, green, blue = values
+    return np.asarray(_RED * red + _GREEN * green + _BLUE * blue)
 
 
 def recolored(

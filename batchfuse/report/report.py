@@ -16,7 +16,7 @@ from typing import Any
 
 from batchfuse.errors import RecipeError
 
-__all__ = ["Outcome", "Report", "check_writable", "versions"]
+__all__ = ["Outcome", "Report", "check_writable", "replace_text", "versions"]
 
 PACKAGES = ("batchfuse", "torch", "numpy", "rasterio", "pyproj", "zarr", "dask", "numba")
 
@@ -110,12 +110,24 @@ class Report:
         Raises RecipeError where it can't be written.
         """
         text = json.dumps(self.to_dict(), indent=2, ensure_ascii=False) + "\n"
-        partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
         try:
-            partial.write_text(text, encoding="utf-8")
-            partial.replace(path)
+            replace_text(path, text)
         except OSError as error:
             raise unwritable(path, error) from error
+
+
+def replace_text(path: Path, text: str) -> None:
+    """Writes a file whole: whoever reads it meanwhile sees the old one or the new one.
+
+    Raises OSError where it can't be written; nothing of it is left then.
+    """
+    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
+    try:
+        partial.write_text(text, encoding="utf-8")
+        partial.replace(path)
+    except OSError:
+        partial.unlink(missing_ok=True)
+        raise
 
 
 def check_writable(path: Path) -> None:
