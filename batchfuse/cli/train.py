@@ -46,15 +46,36 @@ __all__ = ["train"]
     help="The same seed gives the same weights.",
 )
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
+@click.option("--restart", is_flag=True, help="Begin anew, whatever is there of this output.")
 @told
-def train(images: tuple[Path, ...], output: Path, preset: str, device: str, **options: Any) -> None:
-    """Train weights on photographs: the network learns to give back what it is shown."""
+def train(
+    images: tuple[Path, ...], output: Path, preset: str, device: str, restart: bool, **options: Any
+) -> None:
+    """Train weights on photographs: the network learns to give back what it is shown.
+
+    A checkpoint lies beside the output until all is done; the same command goes on from it, to the same
+    weights.
+
+    Exit codes: 0 the weights are there, 1 an image can't be read or the training is lost to overflow,
+    2 the call is wrong, 130 interrupted (train again to continue).
+    """
     from batchfuse.training.settings import PRESETS
     from batchfuse.training.trainer import train as trained
 
     chosen = {name: value for name, value in options.items() if value is not None}
-    with _training_progress(chosen.get("iterations", PRESETS[preset].iterations)) as tell:
-        result = trained(images, output, preset=preset, device=device, progress=tell, **chosen)
+    try:
+        with _training_progress(chosen.get("iterations", PRESETS[preset].iterations)) as tell:
+            result = trained(
+                images, output, preset=preset, device=device, progress=tell, restart=restart, **chosen
+            )
+    except KeyboardInterrupt as stop:
+        if not stop.args:
+            raise
+        how = " without --restart" if restart else ""
+        click.echo(f"batchfuse: interrupted {stop}: the same command{how} goes on from there", err=True)
+        sys.exit(130)
+    if not result.steps:
+        click.echo(f"{output}: there already, of these settings and images (--restart trains anew)", err=True)
     click.echo(f"{output}: loss {result.loss:.6f}, {result.psnr:.1f} dB on the training images")
     if result.last is not None:
         click.echo(f"{result.last}: the weights of the last iteration")
