@@ -12,12 +12,19 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from click.testing import CliRunner
 from PIL import Image
 from safetensors.torch import load_file
 
+from batchfuse import fuse
+from batchfuse.cli import commands
 from batchfuse.errors import RecipeError, SourceError, TrainingError, WeightsError
+from batchfuse.fusion.fuser import load_fuser
+from batchfuse.fusion.prepacked import PrepackedNetwork
 from batchfuse.fusion.res2netfuse import Res2NetFuse, Res2NetFuseConfig
+from batchfuse.fusion.rules import rule_of
 from batchfuse.fusion.weights import load_weights
+from batchfuse.geometry.tiling import Tiling
 from batchfuse.training import checkpoint
 from batchfuse.training.checkpoint import checkpoint_path
 from batchfuse.training.loss import loss_of, parts, psnr, ssim
@@ -286,6 +293,84 @@ def test_weights_trained_at_another_white_take_images_of_0_to_1(photograph):
 def test_an_unknown_preset_is_refused(photograph, tmp_path):
     with pytest.raises(RecipeError, match="no preset 'best': give one of res2netfuse, paper"):
         train([photograph], tmp_path / "w.safetensors", preset="best")
+
+
+# --- variants of the network ----------------------------------------------------------------------
+
+VARIANTS = list(itertools.product((False, True), repeat=3))
+
+
+@pytest.mark.parametrize(("shared", "bias", "skip"), VARIANTS)
+def test_each_variant_trains_from_the_command_and_fuses_tile_by_tile_as_untiled(
+    photograph, tmp_path, shared, bias, skip
+):
+    out = tmp_path / "w.safetensors"
+    words = ["--bias" if bias else "--no-bias", "--shared" if shared else "--separate"]
+    words += ["--skip" if skip else "--no-skip", "--iterations", "8", "--crop", "32", "--device", "cpu"]
+    done = CliRunner().invoke(commands, ["train", str(photograph), "-o", str(out), *words])
+    assert done.exit_code == 0, done.output
+    weights = load_weights(out)
+    assert weights.config == Res2NetFuseConfig(shared, bias, skip)
+    assert weights.made["settings"]["network"] == weights.config.to_json()
+
+    network = weights.network()
+    sources = np.stack([picture((75, 66), seed) / np.float32(255) for seed in (1, 2)])
+    with torch.inference_mode():
+        features = [network.encode(torch.from_numpy(source)[None, None]) for source in sources]
+        merged = rule_of("average", {}).merged(features, [], None)
+        whole = network.decode(merged.features)[0, 0].numpy()
+    assert np.ptp(whole) > 1e-3
+    fused = fuse(*sources, strategy="average", weights=out, device="cpu")
+    np.testing.assert_allclose(fused, whole, rtol=0, atol=1e-6)
+    assert PrepackedNetwork.is_possible()
+    fuser = load_fuser(strategy="average", weights=str(out), device="cpu")
+    for tile in Tiling(whole.shape, 32, 12):
+        window = sources[(slice(None), *tile.window.slices)].copy()
+        core = fuser.fuse(window, tile.core.relative_to(tile.window), None)
+        np.testing.assert_allclose(core, whole[tile.core.slices], rtol=0, atol=1e-6)
+
+
+def test_without_a_word_the_variant_is_the_preset_s(photograph, tmp_path):
+    out = tmp_path / "w.safetensors"
+    words = ["--preset", "paper", "--shared", "--iterations", "1"]
+    done = CliRunner().invoke(commands, ["train", str(photograph), "-o", str(out), *words])
+    assert done.exit_code == 0, done.output
+    assert load_weights(out).config == Res2NetFuseConfig(shared=True, bias=True, skip=True)
+
+
+# --- the command --------------------------------------------------------------------------------
+
+
+def test_the_command_draws_the_loss_and_keeps_what_is_there(photograph, tmp_path):
+    out, drawing = tmp_path / "w.safetensors", tmp_path / "w-loss.png"
+    words = ["train", str(photograph), "-o", str(out), "--iterations", "9", "--crop", "24"]
+    done = CliRunner().invoke(commands, words)
+    assert done.exit_code == 0, done.output
+    assert done.stderr.splitlines()[-1].startswith("iteration 9 of 9: loss ")
+    with Image.open(drawing) as image:
+        assert image.size == (900, 560)
+    content = out.read_bytes()
+    drawing.unlink()
+    again = CliRunner().invoke(commands, words)
+    assert again.exit_code == 0, again.output
+    assert "there already" in again.stderr
+    assert "iteration" not in again.stderr
+    assert (out.read_bytes(), drawing.exists()) == (content, False)
+    other = CliRunner().invoke(commands, [*words, "--seed", "1"])
+    assert other.exit_code == 2
+    assert "seed is 0 there, 1 here" in other.stderr
+    anew = CliRunner().invoke(commands, [*words, "--seed", "1", "--restart"])
+    assert anew.exit_code == 0
+    assert out.read_bytes() != content
+
+
+def test_the_drawing_never_lands_on_a_photograph(photograph, tmp_path):
+    content = photograph.rename(tmp_path / "w-loss.png").read_bytes()
+    words = ["train", str(tmp_path / "w-loss.png"), "-o", str(tmp_path / "w.safetensors")]
+    done = CliRunner().invoke(commands, words)
+    assert done.exit_code == 2
+    assert "is an image to train on" in done.output
+    assert (tmp_path / "w-loss.png").read_bytes() == content
 
 
 # --- stopping and continuing --------------------------------------------------------------------
