@@ -27,7 +27,7 @@ class Settings:
         RecipeError: a value that can't work.
     """
 
-    iterations: int = 2000
+    iterations: int = 4000
     """Steps of one image each."""
     crop: int | None = 64
     """Edge of a crop in pixels; None: the whole image every time."""
@@ -93,6 +93,7 @@ PRESETS: Mapping[str, Settings] = MappingProxyType(
     {
         "res2netfuse": Settings(),
         "paper": Settings(
+            iterations=2000,
             crop=None,
             augment=False,
             learning_rate=5e-4,
