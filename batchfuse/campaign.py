@@ -13,11 +13,11 @@ from typing import Any
 from batchfuse.campaign_passes import measured_over
 from batchfuse.cluster import Cluster
 from batchfuse.errors import RecipeError
+from batchfuse.files import replace_file
 from batchfuse.fusion.methods import method
 from batchfuse.plan import Failure, Job, Plan, Ranges
 from batchfuse.recipe import differences
 from batchfuse.report.progress import Progress, counted
-from batchfuse.storage.files import replace_file
 
 __all__ = ["FILE", "Ready", "ready"]
 

@@ -19,10 +19,11 @@ import zarr
 from numpy.typing import NDArray
 
 from batchfuse.errors import StoreError
+from batchfuse.files import replace_file
 from batchfuse.geometry.grid import Grid
 from batchfuse.geometry.tiling import Tile, Tiling
 from batchfuse.geometry.window import Window
-from batchfuse.storage.files import refusals, replace_file, said, sync_tree
+from batchfuse.storage.files import refusals, said, sync_tree
 from batchfuse.storage.formats import FORMATS, format_of
 from batchfuse.storage.geozarr import with_levels
 from batchfuse.storage.layout import Layout
