@@ -93,8 +93,9 @@ def measure(path: Path, folder: Path | None = None) -> Iterator[Exactness]:
     scalings, surveys = stored_survey(store)
     compute = Compute(str(resolved_device("auto")), store.record["precision"], cores())
     work = Work(uuid.uuid4().hex, job, scalings, surveys, compute)
+    further = tuple(halo + FURTHER for halo in job.tiling.halos)
     for core in places(store.tiling):
-        fused, valid = fuse_window(work, core, core.grown(job.tiling.halo + FURTHER, store.grid.shape))
+        fused, valid = fuse_window(work, core, core.grown(further, store.grid.shape))
         yield compared(encoding(work), fused, valid, store.read(core))
 
 
@@ -135,7 +136,7 @@ def places(tiling: Tiling) -> list[Window]:
     """Windows centred where tiles meet, and some anywhere: the same ones each time."""
     chance = random.Random(0)
     rows, columns = tiling.shape
-    along, down = (range(tiling.size, n, tiling.size) for n in tiling.shape)
+    along, down = (range(size, n, size) for size, n in zip(tiling.sizes, tiling.shape, strict=True))
     centres = []
     for _ in range(OF_EACH):
         anywhere = chance.randrange(rows), chance.randrange(columns)

@@ -136,8 +136,8 @@ class Job:
 
     def memory(self, threads: int) -> int:
         """Bytes that a worker needs, roughly, which fuses so many tiles at once."""
-        halo = 2 * self.tiling.halo
-        rows, columns = (min(self.tiling.size + halo, n) for n in self.tiling.shape)
+        edges = zip(self.tiling.sizes, self.tiling.halos, self.tiling.shape, strict=True)
+        rows, columns = (min(size + 2 * halo, n) for size, halo, n in edges)
         task = NETWORK_BYTES
         for source, alignment in zip(self.scene.sources, self.alignments, strict=True):
             finer = max(1.0, alignment.footprint[0]) * max(1.0, alignment.footprint[1])

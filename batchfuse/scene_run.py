@@ -163,7 +163,7 @@ class SceneRun:
             bands=_band_names(job),
             dtype=job.dtype,
             fill=made.fill,
-            tile_size=job.tiling.size,
+            tile_size=max(job.tiling.sizes),
             zarr_format=job.zarr_format,
             inner=job.shard,
             scale=made.scale,

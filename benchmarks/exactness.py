@@ -354,7 +354,7 @@ class Tables:
                 # a scene smaller than a tile is cut all the same
                 sizes = [min(size, max(shape) * 2 // 3) for size in SIZES[:2]]
                 wanted = plain(work, read_scene(work, Window.whole(shape)), "float64")
-                fuser, halo = fuser_of(work, "float64"), work.job.tiling.halo
+                fuser, halo = fuser_of(work, "float64"), max(work.job.tiling.halos)
                 off = [difference(fused_luminance(work, fuser, size, halo), wanted) for size in sizes]
                 less = difference(fused_luminance(work, fuser, sizes[0], halo - 1), wanted)
                 figures = "".join(self.figure(value, value <= DOUBLE) for value in off)

@@ -109,7 +109,7 @@ def _cells(job: Job) -> tuple[str, ...]:
     return (
         f"{job.scene.name}:",
         f"{columns}x{rows} pixels {job.place},",
-        f"{counted(len(job.tiling), 'tile')} of {job.tiling.size},",
+        f"{counted(len(job.tiling), 'tile')} of {max(job.tiling.sizes)},",
         sized(job.bytes_out),
     )
 

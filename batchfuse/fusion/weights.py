@@ -75,7 +75,8 @@ def load_weights(weights: str | os.PathLike[str]) -> Weights:
             f"{path} is damaged: its content does not have the checksum that it tells; copy it again, or "
             "train anew"
         )
-    return Weights(config, found.tensors, found.about.get("made", {}))
+    made = found.about.get("made")
+    return Weights(config, found.tensors, made if isinstance(made, dict) else {})
 
 
 def _config(about: Mapping[str, Any], path: Path) -> Res2NetFuseConfig:

@@ -10,7 +10,7 @@ __all__ = ["Window"]
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """Pixels from ``start`` up to, not including, ``stop``, in array order (y, x)."""
+    """Pixels from ``start`` up to, not including, ``stop``, in array order: (y, x), or (z, y, x)."""
 
     start: tuple[int, ...]
     """First pixel along each axis."""
@@ -46,10 +46,15 @@ class Window:
         """The window as an index of an array."""
         return tuple(slice(a, b) for a, b in zip(self.start, self.stop, strict=True))
 
-    def grown(self, by: int, within: Sequence[int]) -> Window:
-        """The window with ``by`` more pixels on each side, clipped to an array of shape ``within``."""
-        start = tuple(max(0, a - by) for a in self.start)
-        stop = tuple(min(n, b + by) for n, b in zip(within, self.stop, strict=True))
+    def grown(self, by: int | Sequence[int], within: Sequence[int]) -> Window:
+        """The window with ``by`` more pixels on each side, clipped to an array of shape ``within``.
+
+        ``by`` is one number, or one an axis.
+        """
+        margins = (by,) * len(self.start) if isinstance(by, int) else by
+        start = tuple(max(0, a - n) for a, n in zip(self.start, margins, strict=True))
+        ends = (b + n for b, n in zip(self.stop, margins, strict=True))
+        stop = tuple(min(n, end) for n, end in zip(within, ends, strict=True))
         return Window(start, stop)
 
     def relative_to(self, other: Window) -> Window:

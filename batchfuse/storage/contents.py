@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +11,7 @@ from pyproj import CRS
 from batchfuse.storage.pyramid import levels_of
 from batchfuse.storage.store import Store, is_store
 
-__all__ = ["described", "lines"]
+__all__ = ["described"]
 
 
 def described(path: Path) -> dict[str, Any]:
@@ -38,46 +37,6 @@ def described(path: Path) -> dict[str, Any]:
         "bounds": list(store.grid.bounds),
         **store.record,
     }
-
-
-def lines(contents: Mapping[str, Any]) -> Iterator[str]:
-    """The description for people, line by line."""
-    rows, columns = contents["shape"]
-    state = "complete" if contents["complete"] else "not complete: run its recipe again to continue"
-    yield f"{contents['path']}: {state}"
-    megabytes = contents["bytes"] / 1e6
-    yield f"  {contents['tiles_written']} of {contents['tiles']} tiles, {megabytes:.1f} MB on disk"
-    nodata = "NaN" if contents["nodata"] is None else f"{contents['nodata']:g}"
-    bands = ", ".join(contents["bands"])
-    yield f"  {columns} x {rows} pixels, {contents['dtype']}, nodata {nodata}, bands {bands}"
-    if contents["zarr_format"] == 3 or contents["levels"]:
-        shards = f", chunks of {contents['shard']} in shards" if contents["shard"] else ""
-        count = len(contents["levels"])
-        many = f", {count} reduced level{'' if count == 1 else 's'}" if count else ""
-        yield f"  Zarr format {contents['zarr_format']}{shards}{many}"
-    if "level" in contents:
-        yield f"  reduced: a pixel is {2 ** contents['level']} pixels of the fused image wide"
-    dx, _, left, _, dy, top = contents["transform"]
-    crs = contents["crs"] or "no CRS"
-    yield f"  {crs}, pixels {abs(dx):g} x {abs(dy):g}, corner {left:.10g}, {top:.10g}"
-    for source in contents.get("sources", ()):
-        names = " + ".join(file["name"] for file in source["files"])
-        names += f", mask {source['mask']['name']}" if "mask" in source else ""
-        low, high = source["scaling"]["low"], source["scaling"]["high"]
-        yield f"  {source['role']}: {names}, {low:.6g} to {high:.6g} shown to the network as 0 to 1"
-    fusion = contents.get("recipe", {}).get("fusion", {})
-    weights = contents.get("weights")
-    made = f", weights {weights['name']} ({weights['sha256'][:12]}…)" if weights else ""
-    yield f"  {fusion.get('method')}, strategy {_strategy(fusion)}{made}, {contents.get('precision')}"
-
-
-def _strategy(fusion: Mapping[str, Any]) -> str:
-    """Its name, with its parameters if it has any: detail (contrast 1.5, salience 0.2)."""
-    strategy = fusion.get("strategy")
-    if not isinstance(strategy, Mapping):
-        return str(strategy)
-    ((name, parameters),) = strategy.items()
-    return f"{name} ({', '.join(f'{key} {value:g}' for key, value in parameters.items())})"
 
 
 def _crs_name(wkt: str | None) -> str | None:

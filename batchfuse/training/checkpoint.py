@@ -57,7 +57,7 @@ class Checkpoint:
         if found.is_damaged:
             raise WeightsError(f"the checkpoint {self.path} is damaged: {_REMEDY}")
         self._check_identity(found.about)
-        self.threads = int(found.about["threads"])
+        self.threads = int(found.about.get("threads", self.threads))
         self._found = found
         return True
 

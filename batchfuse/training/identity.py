@@ -24,11 +24,13 @@ def identity(settings: Settings, photographs: Sequence[Photograph]) -> dict[str,
 
 def difference(there: Mapping[str, Any], wanted: Mapping[str, Any]) -> str | None:
     """The first thing in which what a file tells differs from an ``identity``; None where nothing does."""
-    found = dict(_flat(there.get("settings") or {}))
+    found = dict(_flat(there.get("settings")))
     for name, value in _flat(wanted["settings"]):
         if name not in found or found[name] != value:
             return f"{name} is {_word(found.get(name, 'not told'))} there, {_word(value)} here"
-    images = zip_longest(there.get("images") or [], wanted["images"])
+    told = there.get("images")
+    known = [image for image in told if isinstance(image, Mapping)] if isinstance(told, list) else []
+    images = zip_longest(known, wanted["images"])
     return next((said for a, b in images if (said := _of_images(a, b))), None)
 
 
@@ -43,8 +45,9 @@ def _of_images(there: Mapping[str, Any] | None, wanted: Mapping[str, Any] | None
     return None
 
 
-def _flat(settings: Mapping[str, Any], before: str = "") -> Iterator[tuple[str, Any]]:
-    for name, value in settings.items():
+def _flat(settings: object, before: str = "") -> Iterator[tuple[str, Any]]:
+    """Each setting with its path; of what is no mapping, as a foreign file may have it, none."""
+    for name, value in settings.items() if isinstance(settings, Mapping) else ():
         if isinstance(value, Mapping):
             yield from _flat(value, f"{before}{name}.")
         else:
