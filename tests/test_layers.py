@@ -56,6 +56,7 @@ ORDER = (
     ("changes", "cluster", "encoding", "exports", "status", "stored_recipe", "workers"),
     ("campaign_passes", "campaign"),
     ("picture", "task"),
+    ("cuts",),
     ("scene_run",),
     ("exactness",),
     ("engine",),
