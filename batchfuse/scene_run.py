@@ -33,7 +33,7 @@ from batchfuse.report.mosaic import Mosaic
 from batchfuse.report.progress import Progress
 from batchfuse.report.report import Outcome, versions
 from batchfuse.storage.pyramid import begun_level, levels_of, remove_levels
-from batchfuse.storage.store import Layout, Store, is_store, remove_store
+from batchfuse.storage.store import RasterLayout, Store, is_store, remove_store
 from batchfuse.task import (
     Compute,
     Work,
@@ -167,7 +167,7 @@ class SceneRun:
         remove_levels(job.store)  # of an image that is no more
         reference = job.reference
         made = encoding(work)
-        layout = Layout(
+        layout = RasterLayout(
             grid=job.scene.grid,
             bands=_band_names(job),
             dtype=job.dtype,
