@@ -14,7 +14,8 @@ from batchfuse.campaign_passes import measured_over
 from batchfuse.cluster import Cluster
 from batchfuse.errors import RecipeError
 from batchfuse.fusion.methods import method
-from batchfuse.plan import Failure, Job, Plan, Ranges
+from batchfuse.job import Job, Ranges
+from batchfuse.plan import Failure, Plan
 from batchfuse.recipe import differences
 from batchfuse.report.progress import Progress, counted
 from batchfuse.storage.files import replace_file

@@ -16,7 +16,7 @@ from batchfuse.imagery.distribution import Column, Distribution, Unit
 from batchfuse.imagery.scaling import byte_range, is_byte, nothing_valid, units_of
 from batchfuse.imagery.scene import Source
 from batchfuse.imagery.tally import Tally
-from batchfuse.plan import Job
+from batchfuse.job import Job
 
 __all__ = ["Found", "measured_over"]
 

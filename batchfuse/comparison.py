@@ -18,7 +18,7 @@ from batchfuse.fusion.color import grey
 from batchfuse.geometry.window import Window
 from batchfuse.imagery.pixels import read_pixels
 from batchfuse.imagery.scene import Source
-from batchfuse.plan import Job
+from batchfuse.job import Job
 from batchfuse.scene_run import stored_survey
 from batchfuse.storage.store import Store
 from batchfuse.task import Compute, Work, read_scene

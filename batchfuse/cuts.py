@@ -5,39 +5,24 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from batchfuse.geometry.planes import PLANES, Plane, PlaneName
 from batchfuse.geometry.volume_grid import VolumeGrid
 from batchfuse.geometry.window import Window
 from batchfuse.imagery.scaling import Scaling
+from batchfuse.job import Job
 from batchfuse.picture import fused_legend, legend_of, size_of
-from batchfuse.plan import Job
 from batchfuse.report.cuts import Cut, CutPanel, write_cuts
 
-__all__ = ["PLANES", "Plane", "chosen_voxel", "cut_window", "display_cut", "draw_cuts", "slice_axis"]
+__all__ = ["chosen_voxel", "cut_window", "draw_cuts"]
 
-Plane = Literal["axial", "coronal", "sagittal"]
-RIGHT, ANTERIOR, SUPERIOR = range(3)
-PLANES: Mapping[Plane, tuple[int, int, int]] = MappingProxyType(
-    {
-        "axial": (SUPERIOR, ANTERIOR, RIGHT),
-        "coronal": (ANTERIOR, SUPERIOR, RIGHT),
-        "sagittal": (RIGHT, SUPERIOR, ANTERIOR),
-    }
-)
-"""Of each plane the direction across it, and those that its rows and columns begin at: radiological, the
-patient's right at the left of the picture."""
-DIRECTIONS, OPPOSITE = "RAS", {"R": "L", "A": "P", "S": "I"}
+EDGES: Mapping[PlaneName, str] = MappingProxyType({"axial": "APRL", "coronal": "SIRL", "sagittal": "SIAP"})
+"""What lies at the top, bottom, left and right of a slice as ``Plane`` has it: the radiological convention."""
 SQUARE = 0.5
 """Degrees by which a volume's axes may be off the patient's without a word."""
-
-
-def slice_axis(grid: VolumeGrid, plane: Plane) -> int:
-    """Which axis of (z, y, x) runs across a plane: the slices of the plane lie along it."""
-    return grid.axes[PLANES[plane][0]][0]
 
 
 def chosen_voxel(grid: VolumeGrid, sources: Sequence[VolumeGrid] = ()) -> tuple[int, int, int]:
@@ -56,34 +41,19 @@ def chosen_voxel(grid: VolumeGrid, sources: Sequence[VolumeGrid] = ()) -> tuple[
     return min(z, grid.shape[0] - 1), min(y, grid.shape[1] - 1), min(x, grid.shape[2] - 1)
 
 
-def cut_window(grid: VolumeGrid, plane: Plane, voxel: tuple[int, int, int]) -> Window:
+def cut_window(grid: VolumeGrid, plane: PlaneName, voxel: tuple[int, int, int]) -> Window:
     """The slice of a plane through a voxel (z, y, x): all of the grid but one voxel thick."""
-    axis = slice_axis(grid, plane)
+    axis = Plane.of(grid, plane).axis
     start, stop = [0, 0, 0], list(grid.shape)
     start[axis], stop[axis] = voxel[axis], voxel[axis] + 1
     return Window(tuple(start), tuple(stop))
-
-
-def display_cut(values: NDArray[Any], grid: VolumeGrid, plane: Plane) -> NDArray[Any]:
-    """A slice (z, y, x), one voxel thick, as it is looked at: (row, column).
-
-    Axial: rows from anterior to posterior, columns from the patient's right to the left. Coronal: rows from
-    superior to inferior, columns from right to left. Sagittal: rows from superior to inferior, columns from
-    anterior to posterior. Of an oblique volume the nearest axes count.
-    """
-    across, *sides = (grid.axes[direction] for direction in PLANES[plane])
-    flat = values.squeeze(across[0])
-    rows, columns = sides
-    if rows[0] > columns[0]:
-        flat = flat.T
-    return flat[:: -1 if rows[1] else 1, :: -1 if columns[1] else 1]
 
 
 def draw_cuts(
     job: Job,
     grid: VolumeGrid,
     scalings: Sequence[Scaling],
-    images: Sequence[Mapping[Plane, NDArray[np.floating]]],
+    images: Sequence[Mapping[PlaneName, NDArray[np.floating]]],
     voxel: tuple[int, int, int],
     path: Path,
 ) -> None:
@@ -108,18 +78,15 @@ def draw_cuts(
     write_cuts(panels, (job.scene.name, about), _place(grid, voxel), path)
 
 
-def _cut(values: NDArray[np.floating], grid: VolumeGrid, plane: Plane, voxel: tuple[int, int, int]) -> Cut:
-    sides = PLANES[plane][1:]
-    first = [DIRECTIONS[side] for side in sides]
-    (down, across), cross = [grid.axes[side] for side in sides], []
-    for axis, towards in (down, across):
-        cross.append(grid.shape[axis] - 1 - voxel[axis] if towards else voxel[axis])
+def _cut(values: NDArray[np.floating], grid: VolumeGrid, name: PlaneName, voxel: tuple[int, int, int]) -> Cut:
+    plane = Plane.of(grid, name)
+    place = Window(voxel, tuple(n + 1 for n in voxel))
     return Cut(
-        plane=plane,
-        image=display_cut(values, grid, plane).astype(np.float64),
-        spacing=(grid.spacing[down[0]], grid.spacing[across[0]]),
-        edges="".join(letter + OPPOSITE[letter] for letter in first),
-        cross=(cross[0], cross[1]),
+        plane=name,
+        image=plane.slices(values)[0].astype(np.float64),
+        spacing=(grid.spacing[plane.rows], grid.spacing[plane.columns]),
+        edges=EDGES[name],
+        cross=plane.window(place, grid.shape).start,
     )
 
 

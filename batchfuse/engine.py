@@ -16,8 +16,9 @@ from batchfuse.campaign import ready
 from batchfuse.cluster import Cluster, Stopped, Worker, opened_cluster
 from batchfuse.errors import RecipeError, SceneError
 from batchfuse.imagery.naming import natural_order
+from batchfuse.job import Job
 from batchfuse.pace import Pace
-from batchfuse.plan import Job, Plan, make_plan
+from batchfuse.plan import Plan, make_plan
 from batchfuse.profile import is_remote
 from batchfuse.recipe import Profile, Recipe
 from batchfuse.report.progress import Progress, Silence, counted, duration

@@ -22,8 +22,9 @@ from batchfuse.imagery.discovery import Discovery, FoundScene
 from batchfuse.imagery.geotiff import open_source
 from batchfuse.imagery.scaling import Scaling, byte_range, is_byte
 from batchfuse.imagery.scene import Source
+from batchfuse.job import Job
 from batchfuse.one_scene import roles_of
-from batchfuse.plan import Job, make_plan
+from batchfuse.plan import make_plan
 from batchfuse.recipe import Recipe
 from batchfuse.storage.store import Store, is_store
 from batchfuse.stored_recipe import stored_recipe

@@ -16,7 +16,7 @@ from batchfuse.imagery.crs import crs_name, unit_of
 from batchfuse.imagery.ground import metres_a_pixel
 from batchfuse.imagery.scaling import Scaling
 from batchfuse.imagery.scene import Source
-from batchfuse.plan import Job
+from batchfuse.job import Job
 from batchfuse.report.mosaic import Mosaic
 from batchfuse.report.page import Legend
 from batchfuse.report.quicklook import Panel, Ruler, write_quicklook

@@ -18,9 +18,9 @@ from batchfuse.fusion.surveys import Survey, survey_from_json
 from batchfuse.imagery.aligned import measured_scaling
 from batchfuse.imagery.registration import Offset, coarseness, compared_windows, misregistrations
 from batchfuse.imagery.scaling import Scaling
+from batchfuse.job import Job
 from batchfuse.pace import Pace
 from batchfuse.picture import draw_quicklook
-from batchfuse.plan import Job
 from batchfuse.report.mosaic import Mosaic
 from batchfuse.report.progress import Progress
 from batchfuse.report.report import Outcome, versions

@@ -13,10 +13,11 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from batchfuse.cuts import PLANES, Plane, chosen_voxel, cut_window, display_cut, draw_cuts, slice_axis
+from batchfuse.cuts import chosen_voxel, cut_window, draw_cuts
+from batchfuse.geometry.planes import PLANES, Plane, PlaneName
 from batchfuse.geometry.volume_grid import VolumeGrid
 from batchfuse.imagery.scaling import Scaling
-from batchfuse.plan import Job
+from batchfuse.job import Job
 from batchfuse.report.cuts import Cut, CutPanel, write_cuts
 from batchfuse.report.page import Legend
 
@@ -50,9 +51,12 @@ ORIENTATIONS = [
 ]
 
 
-def cuts_of(values: NDArray[Any], grid: VolumeGrid, voxel: tuple[int, int, int]) -> dict[Plane, NDArray[Any]]:
+def cuts_of(
+    values: NDArray[Any], grid: VolumeGrid, voxel: tuple[int, int, int]
+) -> dict[PlaneName, NDArray[Any]]:
     return {
-        plane: display_cut(values[cut_window(grid, plane, voxel).slices], grid, plane) for plane in PLANES
+        plane: Plane.of(grid, plane).slices(values[cut_window(grid, plane, voxel).slices])[0]
+        for plane in PLANES
     }
 
 
@@ -95,7 +99,7 @@ def test_what_lies_at_the_patients_left_is_on_the_right(
 
 def test_a_cut_is_one_slice_of_the_axis_across_the_plane() -> None:
     grid = VolumeGrid.of((4, 5, 6), np.diag([-1.0, 1, 1, 1]))
-    assert [slice_axis(grid, plane) for plane in PLANES] == [0, 1, 2]
+    assert [Plane.of(grid, plane).axis for plane in PLANES] == [0, 1, 2]
     assert cut_window(grid, "coronal", (1, 2, 3)).slices == (slice(0, 4), slice(2, 3), slice(0, 6))
 
 

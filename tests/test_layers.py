@@ -49,6 +49,8 @@ ORDER = (
     ("errors", "machine", "pace", "quiet"),
     ("processes",),
     ("recipe_file", "recipe_mistakes", "recipe_values", "profile", "recipe_grid", "recipe"),
+    ("job",),
+    ("scene_jobs",),
     ("plan",),
     ("place",),
     ("changes", "cluster", "encoding", "exports", "status", "stored_recipe", "workers"),
