@@ -20,6 +20,7 @@ DOORS = {
     "safetensors": ("fusion/",),
     "rasterio": ("imagery/", "storage/export.py"),
     "numba": ("imagery/",),
+    "nibabel": ("imagery/", "storage/"),
     "zarr": ("storage/",),
     "numcodecs": ("storage/",),
     "pydantic": ("recipe", "profile.py"),
