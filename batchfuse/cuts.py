@@ -17,10 +17,10 @@ from batchfuse.job import Job
 from batchfuse.picture import fused_legend, legend_of, size_of
 from batchfuse.report.cuts import Cut, CutPanel, write_cuts
 
-__all__ = ["chosen_voxel", "cut_window", "draw_cuts"]
+__all__ = ["chosen_voxel", "draw_cuts", "slice_of"]
 
 EDGES: Mapping[PlaneName, str] = MappingProxyType({"axial": "APRL", "coronal": "SIRL", "sagittal": "SIAP"})
-"""What lies at the top, bottom, left and right of a slice as ``Plane`` has it: the radiological convention."""
+"""What lies at the top, bottom, left and right of a slice of ``Plane``: the radiological convention."""
 SQUARE = 0.5
 """Degrees by which a volume's axes may be off the patient's without a word."""
 
@@ -41,7 +41,7 @@ def chosen_voxel(grid: VolumeGrid, sources: Sequence[VolumeGrid] = ()) -> tuple[
     return min(z, grid.shape[0] - 1), min(y, grid.shape[1] - 1), min(x, grid.shape[2] - 1)
 
 
-def cut_window(grid: VolumeGrid, plane: PlaneName, voxel: tuple[int, int, int]) -> Window:
+def slice_of(grid: VolumeGrid, plane: PlaneName, voxel: tuple[int, int, int]) -> Window:
     """The slice of a plane through a voxel (z, y, x): all of the grid but one voxel thick."""
     axis = Plane.of(grid, plane).axis
     start, stop = [0, 0, 0], list(grid.shape)
@@ -64,7 +64,7 @@ def draw_cuts(
         grid: the scene's grid.
         scalings: of each source.
         images: of each source and, last, of the fused volume: its slice of each plane through the voxel,
-            (z, y, x) and one voxel thick as ``cut_window`` says, scaled values, NaN where invalid.
+            (z, y, x) and one voxel thick as ``slice_of`` says, scaled values, NaN where invalid.
         voxel: (z, y, x).
         path: of the picture; folders are made.
     """

@@ -30,7 +30,7 @@ from batchfuse.recipe import Export, MaskSettings, Recipe, SourceSettings
 __all__ = ["Making", "jobs_of", "volume_name", "without_volume"]
 
 VOXELS = 2**20
-"""Of a tile of a volume, at most, but for a single slice: as much work as a raster's tile of the usual size."""
+"""Of a tile of a volume, at most, but for a single slice: the work of a raster's tile of the usual size."""
 CUBE = 128
 """Edge of a tile where all three planes are fused: thin slabs would read far more halo than core."""
 VOLUME = "_v"
@@ -189,7 +189,7 @@ def _refuse_exports(wanted: Iterable[Export], reference: Source, volume: bool) -
         if volume != (export.to == "nifti"):
             what, works = ("a volume", "nifti") if volume else ("a raster", "cog or png")
             raise SceneError(
-                f"`output.also`: {reference.name} is {what}, which is not exported as {export.to}: say {works}"
+                f"`output.also`: {reference.name} is {what} and can't be exported as {export.to}: say {works}"
             )
         if refused := export.refusal(len(reference.bands)):
             raise SceneError(

@@ -7,14 +7,22 @@ import uuid
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial, reduce
+from pathlib import Path
 from typing import Any, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
 
 from batchfuse.changes import changes, other_ranges
 from batchfuse.cluster import Cluster, Stopped
+from batchfuse.cuts import chosen_voxel, draw_cuts, slice_of
 from batchfuse.errors import SceneError, StoreError
 from batchfuse.exports import export_again, outdated
 from batchfuse.fusion.precision import resolved_precision
 from batchfuse.fusion.surveys import Survey, survey_from_json
+from batchfuse.geometry.planes import PLANES
+from batchfuse.geometry.volume_grid import VolumeGrid
+from batchfuse.geometry.window import Window
 from batchfuse.imagery.aligned import measured_scaling
 from batchfuse.imagery.registration import Offset, coarseness, compared_windows, misregistrations
 from batchfuse.imagery.scaling import Scaling
@@ -30,6 +38,7 @@ from batchfuse.task import (
     Compute,
     Work,
     compared_window,
+    cut_window,
     encoding,
     fuse_tile,
     level_tile,
@@ -189,7 +198,12 @@ class SceneRun:
                 progress.tile(name, sizes[index])
 
     def _compare(self, work: Work) -> None:
-        """Notes a source that seems to lie elsewhere than its header says; it changes no pixel."""
+        """Notes a source that seems to lie elsewhere than its header says; it changes no pixel.
+
+        Of volumes nothing is noted: MRI and PET share too few edges to be compared so.
+        """
+        if self.job.is_volume:
+            return
         scene, alignments = self.job.scene, self.job.alignments
         offsets: dict[int, list[Offset | None]] = {
             i: [] for i in range(len(scene.sources)) if i != scene.reference
@@ -224,19 +238,39 @@ class SceneRun:
         path = job.store.with_suffix(".quicklook.png")
         if path.exists() and not self.fused:
             return
-        mosaic = Mosaic.of(job.scene.grid.shape, len(job.scene.sources) + 1)
-        items = [(work, tile.index, mosaic.step) for tile in job.tiling]
         try:
-            for pieces in self._mapped("quicklook", thumbnail_tile, items):
-                mosaic.add(pieces)
-            draw_quicklook(job, work.scalings, mosaic, path)
+            empty = self._draw_cuts(work, path) if job.is_volume else self._draw_mosaic(work, path)
         except StoreError:
             raise
         except (SceneError, OSError, Stopped) as error:
             self.notes.append(f"no quicklook ({error}): the fused image is complete")
             return
-        if mosaic.is_empty():
+        if empty:
             self.notes.append("the fused image has no valid pixel: the sources' valid parts don't meet")
+
+    def _draw_mosaic(self, work: Work, path: Path) -> bool:
+        """The quicklook of rasters; whether no pixel of the fused image is valid."""
+        job = self.job
+        mosaic = Mosaic.of(job.scene.grid.shape, len(job.scene.sources) + 1)
+        items = [(work, tile.index, mosaic.step) for tile in job.tiling]
+        for pieces in self._mapped("quicklook", thumbnail_tile, items):
+            mosaic.add(pieces)
+        draw_quicklook(job, work.scalings, mosaic, path)
+        return mosaic.is_empty()
+
+    def _draw_cuts(self, work: Work, path: Path) -> bool:
+        """The quicklook of volumes; whether no voxel of the fused volume's cuts is valid."""
+        grid = self.job.scene.grid
+        assert isinstance(grid, VolumeGrid)
+        places = [source.place for source in self.job.scene.sources]
+        voxel = chosen_voxel(grid, [place for place in places if isinstance(place, VolumeGrid)])
+        windows = [slice_of(grid, plane, voxel) for plane in PLANES]
+        # in the order they come, which is not that of the planes
+        found = dict(self._mapped("quicklook", _cut, [(work, window) for window in windows]))
+        cuts = [found[window] for window in windows]
+        images = [dict(zip(PLANES, three, strict=True)) for three in zip(*cuts, strict=True)]
+        draw_cuts(self.job, grid, work.scalings, images, voxel, path)
+        return all(np.isnan(cut).all() for cut in images[-1].values())
 
     def _export(self) -> None:
         """Makes what the recipe wants beside the store, each as one task; what is there alike is kept."""
@@ -269,6 +303,10 @@ def _fused_tiles(
     """Each tile's index with its bytes on disk, and the seconds that all of them took."""
     began = time.monotonic()
     return [(index, fuse_tile(work, index)) for index in indices], time.monotonic() - began
+
+
+def _cut(work: Work, window: Window) -> tuple[Window, list[NDArray[np.float32]]]:
+    return window, cut_window(work, window)
 
 
 def _merged(some: tuple[Survey, ...], others: tuple[Survey, ...]) -> tuple[Survey, ...]:

@@ -36,6 +36,7 @@ __all__ = [
     "Reduced",
     "Work",
     "compared_window",
+    "cut_window",
     "fuse_tile",
     "level_tile",
     "reduced",
@@ -212,6 +213,19 @@ def thumbnail_tile(work: Work, index: tuple[int, ...], step: int) -> list[Reduce
     fused = encoding(work).decoded(_store(work).read(core))
     pieces.append(reduced(fused[[*work.job.reference.shown]], core, step))
     return pieces
+
+
+def cut_window(work: Work, window: Window) -> list[NDArray[np.float32]]:
+    """A window of a volume for the quicklook: each source, then the fused volume, scaled; (z, y, x).
+
+    NaN where invalid.
+    """
+    cuts = []
+    for source in _aligned_sources(work):
+        values, valid = source.read(window)
+        cuts.append(np.where(valid, values[0], np.float32(np.nan)))
+    fused = encoding(work).decoded(_store(work).read(window))[0]
+    return [*cuts, fused.astype(np.float32)]
 
 
 def compared_window(work: Work, index: int, window: Window) -> tuple[int, Offset | None]:

@@ -13,7 +13,7 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from batchfuse.cuts import chosen_voxel, cut_window, draw_cuts
+from batchfuse.cuts import chosen_voxel, draw_cuts, slice_of
 from batchfuse.geometry.planes import PLANES, Plane, PlaneName
 from batchfuse.geometry.volume_grid import VolumeGrid
 from batchfuse.imagery.scaling import Scaling
@@ -55,7 +55,7 @@ def cuts_of(
     values: NDArray[Any], grid: VolumeGrid, voxel: tuple[int, int, int]
 ) -> dict[PlaneName, NDArray[Any]]:
     return {
-        plane: Plane.of(grid, plane).slices(values[cut_window(grid, plane, voxel).slices])[0]
+        plane: Plane.of(grid, plane).slices(values[slice_of(grid, plane, voxel).slices])[0]
         for plane in PLANES
     }
 
@@ -100,7 +100,7 @@ def test_what_lies_at_the_patients_left_is_on_the_right(
 def test_a_cut_is_one_slice_of_the_axis_across_the_plane() -> None:
     grid = VolumeGrid.of((4, 5, 6), np.diag([-1.0, 1, 1, 1]))
     assert [Plane.of(grid, plane).axis for plane in PLANES] == [0, 1, 2]
-    assert cut_window(grid, "coronal", (1, 2, 3)).slices == (slice(0, 4), slice(2, 3), slice(0, 6))
+    assert slice_of(grid, "coronal", (1, 2, 3)).slices == (slice(0, 4), slice(2, 3), slice(0, 6))
 
 
 def test_the_cuts_go_through_the_middle_of_what_all_sources_cover() -> None:
@@ -205,7 +205,7 @@ def test_the_picture_of_a_scene_has_a_column_a_volume_and_says_where_it_is(tmp_p
     job = cast("Job", SimpleNamespace(scene=scene, store=Path("head.zarr"), units="reference"))
     scaling = cast("Scaling", SimpleNamespace(low=-5.0, high=5.0, minimum=-5.0, maximum=7.0))
     values, voxel = np.random.default_rng(1).random(grid.shape), chosen_voxel(grid)
-    cuts = {plane: values[cut_window(grid, plane, voxel).slices] for plane in PLANES}
+    cuts = {plane: values[slice_of(grid, plane, voxel).slices] for plane in PLANES}
     draw_cuts(job, grid, [scaling, scaling], [cuts] * 3, voxel, tmp_path / "new" / "head.quicklook.png")
     with Image.open(tmp_path / "new" / "head.quicklook.png") as file:
         sheet = np.asarray(file).astype(int)
