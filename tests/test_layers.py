@@ -41,7 +41,7 @@ MAY_IMPORT = {
     "evaluation": {"geometry", "errors"},
     "report": {"errors"},
     "metrics": {"errors"},
-    "scout": {"imagery", "plan", "recipe", "errors"},
+    "scout": {"geometry", "imagery", "plan", "recipe", "errors"},
 }
 
 
