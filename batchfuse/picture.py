@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from batchfuse.geometry.grid import ControlPoints, Grid
+from batchfuse.geometry.volume_grid import VolumeGrid
 from batchfuse.imagery.crs import crs_name, unit_of
 from batchfuse.imagery.ground import metres_a_pixel
 from batchfuse.imagery.scaling import Scaling
@@ -32,6 +33,7 @@ def draw_quicklook(job: Job, scalings: Sequence[Scaling], mosaic: Mosaic, path: 
     panels = [_of_source(*parts) for parts in zip(job.scene.sources, scalings, sources, strict=True)]
     panels.append(_of_fused(job, panels[job.scene.reference], fused))
     grid = job.scene.grid
+    assert isinstance(grid, Grid)
     metres = metres_a_pixel(grid)
     height, width = grid.spacing_yx
     down, across = metres or (height / width, 1.0)
@@ -48,6 +50,7 @@ def shows_heat(source: Source) -> bool:
 
 
 def _of_source(source: Source, scaling: Scaling, image: NDArray[np.float64]) -> Panel:
+    assert not isinstance(source.place, VolumeGrid)
     image = _of_fewest_bands(image)
     first, *others = (file.path.name for file in source.files)
     unit = source.units or ""
@@ -68,6 +71,7 @@ def _of_source(source: Source, scaling: Scaling, image: NDArray[np.float64]) -> 
 
 def _of_fused(job: Job, reference: Panel, image: NDArray[np.float64]) -> Panel:
     """In the reference's values, to be compared with it."""
+    assert isinstance(job.scene.grid, Grid)
     panel = replace(
         reference,
         image=image[: len(reference.image)],

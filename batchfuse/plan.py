@@ -14,6 +14,7 @@ from batchfuse.errors import RecipeError, SceneError
 from batchfuse.fusion.methods import Method, Strategy, method
 from batchfuse.fusion.parameters import worded
 from batchfuse.fusion.shipped import weights_checksum
+from batchfuse.geometry.grid import Grid
 from batchfuse.geometry.tiling import Tiling
 from batchfuse.geometry.window import Window
 from batchfuse.imagery.align import Alignment
@@ -23,6 +24,7 @@ from batchfuse.imagery.geotiff import checked_crs, open_source, plane_crs
 from batchfuse.imagery.reference import reference_of
 from batchfuse.imagery.scene import MaskRule, Scene, Source
 from batchfuse.imagery.target import SceneGrid, Target, scene_grid
+from batchfuse.imagery.volume_alignment import VolumeAlignment
 from batchfuse.recipe import Export, MaskSettings, Recipe
 
 __all__ = ["Failure", "Job", "Plan", "Ranges", "found_scenes", "make_plan"]
@@ -57,7 +59,7 @@ class Job:
     """Cores of the chunks, with the strategy's halo."""
     survey_tiling: Tiling | None
     """The same cores with the survey's halo, where the strategy asks for a survey."""
-    alignments: tuple[Alignment, ...]
+    alignments: tuple[Alignment | VolumeAlignment, ...]
     """Where the pixels of the grid lie in each source."""
     ranges: tuple[Ranges, ...]
     """One a source."""
@@ -395,7 +397,9 @@ def _mask_rule(wanted: MaskSettings) -> MaskRule:
     return MaskRule(wanted.reject_bits or (), wanted.reject_values or (), wanted.accept_values or ())
 
 
-def _refuse_mismatch(placed: SceneGrid, sources: Sequence[Source], alignments: Sequence[Alignment]) -> None:
+def _refuse_mismatch(
+    placed: SceneGrid, sources: Sequence[Source], alignments: Sequence[Alignment | VolumeAlignment]
+) -> None:
     for source, alignment in zip(sources, alignments, strict=True):
         if placed.is_mismatch(alignment):
             told = _differences(placed, [source], [alignment])
@@ -406,7 +410,7 @@ def _refuse_mismatch(placed: SceneGrid, sources: Sequence[Source], alignments: S
 
 
 def _differences(
-    placed: SceneGrid, sources: Iterable[Source], alignments: Iterable[Alignment]
+    placed: SceneGrid, sources: Iterable[Source], alignments: Iterable[Alignment | VolumeAlignment]
 ) -> tuple[str, ...]:
     pairs = zip(sources, alignments, strict=True)
     return tuple(f"{source.role}: {line}" for source, a in pairs for line in placed.differences(source, a))
@@ -437,6 +441,7 @@ def _record(
 
 def _described(job: Job) -> dict[str, Any]:
     grid = job.scene.grid
+    assert isinstance(grid, Grid)
     return {
         "scene": job.scene.name,
         "store": str(job.store),

@@ -15,6 +15,7 @@ from batchfuse.errors import SceneError, StoreError
 from batchfuse.exports import export_again, outdated
 from batchfuse.fusion.precision import resolved_precision
 from batchfuse.fusion.surveys import Survey, survey_from_json
+from batchfuse.geometry.grid import Grid
 from batchfuse.imagery.aligned import measured_scaling
 from batchfuse.imagery.registration import Offset, coarseness, compared_windows, misregistrations
 from batchfuse.imagery.scaling import Scaling
@@ -158,6 +159,7 @@ class SceneRun:
         remove_levels(job.store)  # of an image that is no more
         reference = job.reference
         made = encoding(work)
+        assert isinstance(job.scene.grid, Grid)
         layout = Layout(
             grid=job.scene.grid,
             bands=_band_names(job),
@@ -224,6 +226,7 @@ class SceneRun:
         path = job.store.with_suffix(".quicklook.png")
         if path.exists() and not self.fused:
             return
+        assert isinstance(job.scene.grid, Grid)
         mosaic = Mosaic.of(job.scene.grid.shape, len(job.scene.sources) + 1)
         items = [(work, tile.index, mosaic.step) for tile in job.tiling]
         try:

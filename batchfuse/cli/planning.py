@@ -105,10 +105,10 @@ def _about(job: Job) -> list[str]:
 
 
 def _cells(job: Job) -> tuple[str, ...]:
-    rows, columns = job.scene.grid.shape
+    size = "x".join(map(str, reversed(job.scene.grid.shape)))
     return (
         f"{job.scene.name}:",
-        f"{columns}x{rows} pixels {job.place},",
+        f"{size} {'pixels' if len(job.scene.grid.shape) == 2 else 'voxels'} {job.place},",
         f"{counted(len(job.tiling), 'tile')} of {max(job.tiling.sizes)},",
         sized(job.bytes_out),
     )
