@@ -63,6 +63,7 @@ def pair(tmp_path: Path) -> Path:
     """A folder with a T1 and a T2 image on one grid."""
     write(tmp_path / "a_T1.nii.gz", anatomy(1))
     write(tmp_path / "a_T2.nii.gz", anatomy(2))
+    write(tmp_path / "a_T3.nii.gz", anatomy(3))
     return tmp_path
 
 
@@ -299,7 +300,7 @@ def test_labels_are_taken_by_nearest(tmp_path: Path) -> None:
         ({"inputs": {"t1": {"path": "{s}_T1.nii.gz", "bands": [1]}, "t2": "{s}_T2.nii.gz"}}, "`bands:`"),
         ({"inputs": {"t1": {"path": "{s}_T1.nii.gz", "crs": "EPSG:4326"}, "t2": "{s}_T2.nii.gz"}}, "`crs:`"),
         ({"inputs": {"t1": {"path": "{s}_T1.nii.gz", "volume": 1}, "t2": "{s}_T2.nii.gz"}}, "volume"),
-        ({"inputs": {"t1": ["{s}_T1.nii.gz", "{s}_T2.nii.gz"], "t2": "{s}_T2.nii.gz"}}, "one file"),
+        ({"inputs": {"t1": ["{s}_T1.nii.gz", "{s}_T3.nii.gz"], "t2": "{s}_T2.nii.gz"}}, "one file"),
     ],
 )
 def test_what_a_volume_can_not_have_is_told_in_a_line(pair: Path, settings: Any, told: str) -> None:
