@@ -20,7 +20,7 @@ LAYOUTS = [
         each(
             "sub-@/anat/sub-@_T1w.nii.gz sub-@/pet/sub-@_pet.nii.gz sub-@/anat/sub-@_dseg.nii.gz", "01", "02"
         )
-        + " sub-01/anat/sub-01_label-brain_mask.nii.gz derivatives/x/sub-01/anat/sub-01_desc-brain_mask.nii.gz",
+        + " sub-01/anat/sub-01_label-brain_mask.nii.gz derivatives/x/sub-01/sub-01_desc-brain_mask.nii.gz",
         {"pet": "sub-{sub}/pet/sub-{sub}_pet.nii.gz", "t1": "sub-{sub}/anat/sub-{sub}_T1w.nii.gz"},
         scenes=2,
     ),
@@ -82,8 +82,8 @@ LAYOUTS = [
         "autoPET",
         each(
             "@/CT.nii.gz @/CTres.nii.gz @/SUV.nii.gz @/PET.nii.gz @/SEG.nii.gz",
-            "PETCT_1/03-23-2003",
-            "PETCT_2/04-01-2004",
+            "PETCT_0011f3deaf/03-23-2003",
+            "PETCT_0143bab87a/04-01-2004",
         ),
         {"pet": "{scene}/{folder}/SUV.nii.gz", "ct": "{scene}/{folder}/CT.nii.gz"},
         scenes=2,
