@@ -15,13 +15,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from batchfuse.errors import StoreError
-from batchfuse.geometry.tiling import Tiling
 from batchfuse.geometry.window import Window
 from batchfuse.imagery.scene import can_hold
 from batchfuse.imagery.tally import Tally, is_counted, refined, tallied, value_of
 from batchfuse.recipe import Export
 from batchfuse.storage.export import Picture, signature_of, write_cog, write_png
-from batchfuse.storage.store import Store
+from batchfuse.storage.store import RasterLayout, Store
 
 __all__ = ["Exported", "export", "export_again", "outdated"]
 
@@ -133,13 +132,14 @@ class Rendering:
         self._real = np.dtype(self.dtype).kind == "f"
         self._unit = store.record.get("recipe", {}).get("output", {}).get("units") == "unit"
         self._scale, self._offset = store.layout.packing
-        self._tiling = Tiling(store.grid.shape, store.tile_size, halo=0)
+        self._tiling = store.tiling
         same = store.dtype.replace("float16", "float32") == self.dtype
         self._as_is = wanted.to == "cog" and wanted.stretch == "none" and same
 
     def picture(self) -> Picture:
         """All that the file says but for its pixels."""
         png, layout = self.wanted.to == "png", self.store.layout
+        assert isinstance(layout, RasterLayout)
         kept = not png and self.wanted.stretch == "none"
         scale, offset = (self._scale, self._offset) if kept else (None, None)
         if kept and not self._as_is and self._unit:

@@ -20,6 +20,7 @@ from batchfuse.errors import SceneError, StoreError
 from batchfuse.exports import export_again, outdated
 from batchfuse.fusion.precision import resolved_precision
 from batchfuse.fusion.surveys import Survey, survey_from_json
+from batchfuse.geometry.grid import Grid
 from batchfuse.geometry.planes import PLANES
 from batchfuse.geometry.volume_grid import VolumeGrid
 from batchfuse.geometry.window import Window
@@ -32,8 +33,9 @@ from batchfuse.picture import draw_quicklook
 from batchfuse.report.mosaic import Mosaic
 from batchfuse.report.progress import Progress
 from batchfuse.report.report import Outcome, versions
+from batchfuse.storage.nifti_header import header_for
 from batchfuse.storage.pyramid import begun_level, levels_of, remove_levels
-from batchfuse.storage.store import Layout, Store, is_store, remove_store
+from batchfuse.storage.store import RasterLayout, Store, VolumeLayout, is_store, remove_store
 from batchfuse.task import (
     Compute,
     Work,
@@ -165,21 +167,7 @@ class SceneRun:
         if self.overwrite:
             remove_store(job.store)
         remove_levels(job.store)  # of an image that is no more
-        reference = job.reference
-        made = encoding(work)
-        layout = Layout(
-            grid=job.scene.grid,
-            bands=_band_names(job),
-            dtype=job.dtype,
-            fill=made.fill,
-            tile_size=max(job.tiling.sizes),
-            zarr_format=job.zarr_format,
-            inner=job.shard,
-            scale=made.scale,
-            offset=made.offset,
-            units=reference.units if job.units == "reference" else None,
-            long_name=f"{' + '.join(s.role for s in job.scene.sources)}, fused",
-        )
+        layout = _volume_layout(work) if job.is_volume else _raster_layout(work)
         return Store.create(job.store, layout, record)
 
     def _fuse(self, work: Work, store: Store) -> None:
@@ -331,6 +319,53 @@ def stored_survey(store: Store) -> tuple[tuple[Scaling, ...], tuple[Survey, ...]
         raise StoreError(
             f"{store.path} is damaged: its record lacks {error}; --overwrite replaces the store"
         ) from error
+
+
+def _raster_layout(work: Work) -> RasterLayout:
+    job, made = work.job, encoding(work)
+    grid = job.scene.grid
+    assert isinstance(grid, Grid)
+    return RasterLayout(
+        grid=grid,
+        bands=_band_names(job),
+        dtype=job.dtype,
+        fill=made.fill,
+        tile_size=max(job.tiling.sizes),
+        zarr_format=job.zarr_format,
+        inner=job.shard,
+        scale=made.scale,
+        offset=made.offset,
+        units=_units(job),
+        long_name=_long_name(job),
+    )
+
+
+def _volume_layout(work: Work) -> VolumeLayout:
+    job, made = work.job, encoding(work)
+    grid = job.scene.grid
+    assert isinstance(grid, VolumeGrid)
+    scale, offset = (None if values is None else values[0] for values in (made.scale, made.offset))
+    return VolumeLayout(
+        grid=grid,
+        dtype=job.dtype,
+        fill=made.fill,
+        tile_sizes=job.tiling.sizes,
+        zarr_format=job.zarr_format,
+        inner=job.shard,
+        scale=scale,
+        offset=offset,
+        units=_units(job),
+        long_name=_long_name(job),
+        header=header_for(job.reference.files[0].path, grid, job.dtype, scale, offset),
+    )
+
+
+def _units(job: Job) -> str | None:
+    return job.reference.units if job.units == "reference" else None
+
+
+def _long_name(job: Job) -> str:
+    return f"{' + '.join(source.role for source in job.scene.sources)}, fused"
 
 
 def _band_names(job: Job) -> tuple[str, ...]:

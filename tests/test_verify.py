@@ -28,9 +28,9 @@ from batchfuse.exactness import LIMIT, compared, measure, merged, places
 from batchfuse.geometry.tiling import Tiling
 from batchfuse.geometry.window import Window
 from batchfuse.storage.check import Fault, check_store, stores_in
-from batchfuse.storage.store import Layout, Store, stores_within
+from batchfuse.storage.store import RasterLayout, Store, stores_within
 
-FORMS: dict[str, Layout] = {
+FORMS: dict[str, RasterLayout] = {
     "format 2": LAYOUT,
     "format 3": LAYOUTS["plain"],
     "shards": LAYOUTS["shards"],
@@ -136,7 +136,9 @@ def test_a_chunk_of_another_place_or_store_is_not_noticed_but_one_of_another_siz
     tmp_path: Path, form: str
 ) -> None:
     store = sealed(tmp_path / "a.zarr", form)
-    layout = Layout(GRID, ("fused",), "uint8", 0, 48, FORMS[form].scale, zarr_format=FORMS[form].zarr_format)
+    layout = RasterLayout(
+        GRID, ("fused",), "uint8", 0, 48, FORMS[form].scale, zarr_format=FORMS[form].zarr_format
+    )
     other = Store.create(tmp_path / "b.zarr", layout, {})
     fill_store(other)
     shutil.copy(other.chunk_path((0, 0)), store.chunk_path((0, 0)))
