@@ -1,4 +1,4 @@
-"""``batchfuse init`` of NIfTI volumes: how their folders are laid out, and the recipe that each should give."""
+"""``batchfuse init`` of NIfTI volumes: how their folders are laid out, and the recipe each should give."""
 
 from __future__ import annotations
 

@@ -64,7 +64,7 @@ def _tissues(x: Volume, y: Volume, z: Volume) -> dict[str, NDArray[np.bool_]]:
     depth = _depth(x, y, z)
     folds = _folds(x, y, z)
     brain = (depth + 0.22 * (folds > 0.93) < 0.83) & ~((abs(x - 2) < 1.2) & (depth > 0.5))
-    white = brain & (depth + 0.3 * folds < 0.84) & (abs(x - 2) > 4)
+    white = brain & (depth + 0.3 * folds < 0.84) & (abs(x - 2) > 2.2)
     side, behind = (abs(x) - 10) / 7, (y + 4) / 26
     fluid = side**2 + behind**2 + ((z - 6 - 8 * behind) / 8) ** 2 < 1
     nuclei = ((abs(x) - 24) / 8) ** 2 + ((y - 6) / 15) ** 2 + ((z + 2) / 11) ** 2 < 1
