@@ -189,13 +189,15 @@ def test_fmri_and_tissue_maps_are_taken_only_where_there_is_nothing_else(tmp_pat
 
 
 def test_rasters_and_volumes_are_not_mixed(tmp_path: Path) -> None:
-    write_volumes(tmp_path, "a_pet.nii b_pet.nii a_mri.nii b_mri.nii")
+    write_volumes(tmp_path, "a_pet.nii b_pet.nii c_pet.nii a_mri.nii")
     write_image(tmp_path / "a_ct.png")
+    write_image(tmp_path / "b_mri.png")
     made = sketched(tmp_path)
     assert made.chosen.proposal.roles == ("pet", "mri")
-    (tmp_path / "b_mri.nii").unlink()
+    assert made.chosen.names == ["a"]
     (tmp_path / "a_mri.nii").unlink()
-    assert "1 image and 2 NIfTI volumes" in refused(tmp_path)
+    (tmp_path / "b_mri.png").unlink()
+    assert "1 image and 3 NIfTI volumes" in refused(tmp_path)
 
 
 @pytest.mark.parametrize("name", ["IM0001.dcm", "DICOMDIR", "1.IMA"])
