@@ -15,6 +15,7 @@ from batchfuse.changes import changes
 from batchfuse.errors import StoreError
 from batchfuse.evaluation.eight_bit import rounded
 from batchfuse.fusion.color import grey
+from batchfuse.geometry.grid import Grid
 from batchfuse.geometry.window import Window
 from batchfuse.imagery.pixels import read_pixels
 from batchfuse.imagery.scene import Source
@@ -105,7 +106,9 @@ class Comparison:
     @property
     def shape(self) -> tuple[int, int]:
         """Rows and columns."""
-        return self.work.job.scene.grid.shape
+        grid = self.work.job.scene.grid
+        assert isinstance(grid, Grid)
+        return grid.shape
 
     @property
     def stacks(self) -> int:

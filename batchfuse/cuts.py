@@ -81,12 +81,13 @@ def draw_cuts(
 def _cut(values: NDArray[np.floating], grid: VolumeGrid, name: PlaneName, voxel: tuple[int, int, int]) -> Cut:
     plane = Plane.of(grid, name)
     place = Window(voxel, tuple(n + 1 for n in voxel))
+    row, column = plane.window(place, grid.shape).start
     return Cut(
         plane=name,
         image=plane.slices(values)[0].astype(np.float64),
         spacing=(grid.spacing[plane.rows], grid.spacing[plane.columns]),
         edges=EDGES[name],
-        cross=plane.window(place, grid.shape).start,
+        cross=(row, column),
     )
 
 

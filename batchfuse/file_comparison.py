@@ -113,9 +113,11 @@ def _planned(files: Files, fused: Source) -> Job:
                 raise SceneError(plan.failures[0].reason)
             continue
         job = plan.jobs[0]
-        if _is_on(job.scene.grid, fused):
+        grid = job.scene.grid
+        assert isinstance(grid, Grid)
+        if _is_on(grid, fused):
             return job
-        tried.append(job.scene.grid)
+        tried.append(grid)
     sizes = " or ".join(dict.fromkeys(_size(grid.shape) for grid in tried))
     same = any(grid.shape == fused.place.shape for grid in tried)
     raise GridError(

@@ -36,6 +36,7 @@ def draw_quicklook(job: Job, scalings: Sequence[Scaling], mosaic: Mosaic, path: 
     reference = panels[job.scene.reference]
     panels.append(Panel(fused[: len(reference.image)], fused_legend(job, reference.legend)))
     grid = job.scene.grid
+    assert isinstance(grid, Grid)
     metres = metres_a_pixel(grid)
     height, width = grid.spacing_yx
     down, across = metres or (height / width, 1.0)

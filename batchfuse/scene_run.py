@@ -193,6 +193,7 @@ class SceneRun:
         if self.job.is_volume:
             return
         scene, alignments = self.job.scene, self.job.alignments
+        assert isinstance(scene.grid, Grid)
         offsets: dict[int, list[Offset | None]] = {
             i: [] for i in range(len(scene.sources)) if i != scene.reference
         }
@@ -239,6 +240,7 @@ class SceneRun:
     def _draw_mosaic(self, work: Work, path: Path) -> bool:
         """The quicklook of rasters; whether no pixel of the fused image is valid."""
         job = self.job
+        assert isinstance(job.scene.grid, Grid)
         mosaic = Mosaic.of(job.scene.grid.shape, len(job.scene.sources) + 1)
         items = [(work, tile.index, mosaic.step) for tile in job.tiling]
         for pieces in self._mapped("quicklook", thumbnail_tile, items):

@@ -63,6 +63,7 @@ def pair(tmp_path: Path) -> Path:
     """A folder with a T1 and a T2 image on one grid."""
     write(tmp_path / "a_T1.nii.gz", anatomy(1))
     write(tmp_path / "a_T2.nii.gz", anatomy(2))
+    write(tmp_path / "a_T3.nii.gz", anatomy(3))
     return tmp_path
 
 
@@ -163,9 +164,10 @@ def test_left_stays_left_by_the_header(tmp_path: Path, orientation: str) -> None
     world = np.array([-17.0, 12.0, 9.0])  # at the patient's left, in front, above
     i, j, k = np.rint(np.linalg.solve(AFFINE, [*world, 1])[:3]).astype(int)
     marked = np.full(SHAPE, 10, np.float32)
-    marked[i - 1 : i + 2, j - 1 : j + 2, k - 1 : k + 2] = 100
+    marked[i - 3 : i + 4, j - 3 : j + 4, k - 3 : k + 4] = 100
+    marked[i, j, k] = 120
     write(tmp_path / "a_T1.nii.gz", marked, orientation=orientation)
-    write(tmp_path / "a_T2.nii.gz", anatomy(2) / 20, orientation="RAS")
+    write(tmp_path / "a_T2.nii.gz", marked / 10, orientation="LPS")
     image = volume_of(completed(tmp_path, reference="t1"))
     values = np.asarray(image.dataobj)
     brightest = np.array(np.unravel_index(np.argmax(values), values.shape))
@@ -298,7 +300,7 @@ def test_labels_are_taken_by_nearest(tmp_path: Path) -> None:
         ({"inputs": {"t1": {"path": "{s}_T1.nii.gz", "bands": [1]}, "t2": "{s}_T2.nii.gz"}}, "`bands:`"),
         ({"inputs": {"t1": {"path": "{s}_T1.nii.gz", "crs": "EPSG:4326"}, "t2": "{s}_T2.nii.gz"}}, "`crs:`"),
         ({"inputs": {"t1": {"path": "{s}_T1.nii.gz", "volume": 1}, "t2": "{s}_T2.nii.gz"}}, "volume"),
-        ({"inputs": {"t1": ["{s}_T1.nii.gz", "{s}_T2.nii.gz"], "t2": "{s}_T2.nii.gz"}}, "one file"),
+        ({"inputs": {"t1": ["{s}_T1.nii.gz", "{s}_T3.nii.gz"], "t2": "{s}_T2.nii.gz"}}, "one file"),
     ],
 )
 def test_what_a_volume_can_not_have_is_told_in_a_line(pair: Path, settings: Any, told: str) -> None:

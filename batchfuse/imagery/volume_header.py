@@ -32,10 +32,18 @@ DEFLATED = 1032  # bytes that one byte of a gzip file can become at most
 CIFTI = range(3000, 3100)  # intent codes of grayordinates and their connections
 MM = {1: 1000.0, 2: 1.0, 3: 0.001}  # of NIfTI's spatial units: metre, millimetre, micrometre
 APART = 1e-3  # voxels: sform and qform that differ by more place the volume differently
-KINDS = {
-    "c": "has complex voxels: save their magnitude or phase as real numbers first",
-    "V": "has RGB voxels: save one channel, or their luminance, as numbers first",
+COMPLEX = "complex voxels: save their magnitude or phase as real numbers first"
+COLOUR = "RGB voxels: save one channel, or their luminance, as numbers first"
+REFUSED = {
+    1: "voxels of one bit: save them as uint8 first",
+    32: COMPLEX,
+    128: COLOUR,
+    1536: "float128 voxels: save them as float64 first",
+    1792: COMPLEX,
+    2048: COMPLEX,
+    2304: COLOUR,
 }
+"""By NIfTI's code of the type."""
 silent = logging.Logger("batchfuse.nifti")  # nibabel tells each small flaw of a header that it mends
 silent.addHandler(logging.NullHandler())
 
@@ -99,12 +107,11 @@ def read_header(path: Path) -> VolumeHeader:
     try:
         raw = _head(told, max(SIZES))
         size, magic = _recognised(told, raw)
-        header = _checked(raw[:size], size)
+        header = _checked(path, raw[:size], size)
         data = told if magic[1:2] == b"+" else _beside(told)
         # a single file with no offset at all means the first place there can be, as niftilib has it
         least = size + 4 if data == told else 0
         start = max(least, int(header["vox_offset"]))
-        dtype = _dtype(path, header)
         shape = _shape(path, header)
         scale, offset = header.get_slope_inter()
         grid, warnings = _place(path, header, shape)
@@ -120,7 +127,7 @@ def read_header(path: Path) -> VolumeHeader:
         data=data,
         start=start,
         compressed=compressed,
-        dtype=dtype,
+        dtype=np.dtype(header.get_data_dtype()),
         volumes=shape[3],
         grid=grid,
         scale=1.0 if scale is None else float(scale),
@@ -142,10 +149,16 @@ def _head(path: Path, length: int) -> bytes:
         raw = stream.read(64 * 1024)
     if not raw.startswith(GZIP):
         return raw[:length]
+    found = b""
     try:
-        return zlib.decompressobj(31).decompress(raw, length)
+        while raw and len(found) < length:  # the members of gzip files may be small
+            inflater = zlib.decompressobj(31)
+            found += inflater.decompress(raw, length - len(found))
+            raw = inflater.unused_data
     except zlib.error as error:
-        raise SourceError(f"{path} is damaged ({error}): copy or download it again") from error
+        if not found:
+            raise SourceError(f"{path} is damaged ({error}): copy or download it again") from error
+    return found
 
 
 def _order(raw: bytes) -> str | None:
@@ -159,11 +172,11 @@ def _order(raw: bytes) -> str | None:
 def _recognised(path: Path, raw: bytes) -> tuple[int, bytes]:
     """Bytes of the header, and what NIfTI calls magic."""
     order = _order(raw)
-    if order is None:
+    if order is None and len(raw) >= 4:
         if raw[128:132] == b"DICM":
             raise SourceError(f"{path} is a DICOM file: {DICOM_REMEDY}")
         raise SourceError(f"{path} is not NIfTI (it begins with {raw[:12]!r}): convert it first")
-    size = int(np.frombuffer(raw[:4], f"{order}i4")[0])
+    size = int(np.frombuffer(raw[:4], f"{order}i4")[0]) if order else min(SIZES)
     if len(raw) < size:
         raise SourceError(
             f"{path} is cut off within its header ({len(raw)} of {size} bytes): copy or download it again"
@@ -173,32 +186,24 @@ def _recognised(path: Path, raw: bytes) -> tuple[int, bytes]:
         return size, magic
     if size == 348:
         raise SourceError(
-            f"{path} is ANALYZE 7.5, which does not say left from right: convert it to NIfTI with a program "
-            "that knows where it came from (such as SPM or FSL's fslchfiletype)"
+            f"{path} is ANALYZE 7.5, which does not say left from right: make a NIfTI file of it where its "
+            "orientation is known (from the scanner's DICOM files with dcm2niix)"
         )
     raise SourceError(f"{path} is not NIfTI (its magic is {magic!r}): convert it first")
 
 
-def _checked(raw: bytes, size: int) -> Nifti1Header:
+def _checked(path: Path, raw: bytes, size: int) -> Nifti1Header:
     """The header, small flaws mended as nibabel does; HeaderDataError for great ones."""
     from nibabel.nifti1 import Nifti1Header, Nifti1PairHeader
     from nibabel.nifti2 import Nifti2Header, Nifti2PairHeader
 
     single = raw[MAGIC[size]][1:2] == b"+"
     kinds = (Nifti1Header, Nifti1PairHeader) if size == 348 else (Nifti2Header, Nifti2PairHeader)
-    header = kinds[0 if single else 1](raw, _order(raw), check=False)
+    header: Nifti1Header = kinds[0 if single else 1](raw, _order(raw), check=False)  # type: ignore[no-untyped-call]
+    if refused := REFUSED.get(int(header["datatype"])):
+        raise SourceError(f"{path} has {refused}")
     header.check_fix(silent)
     return header
-
-
-def _dtype(path: Path, header: Nifti1Header) -> np.dtype[Any]:
-    dtype = np.dtype(header.get_data_dtype())
-    if dtype.kind in KINDS and dtype.itemsize:
-        raise SourceError(f"{path} {KINDS[dtype.kind]}")
-    if dtype.kind not in "iuf" or dtype.itemsize > 8:
-        name = "float128" if dtype.kind == "f" else f"datatype {int(header['datatype'])}"
-        raise SourceError(f"{path} has {name} voxels: save them as float32 or float64 first")
-    return dtype
 
 
 def _shape(path: Path, header: Nifti1Header) -> tuple[int, int, int, int]:
