@@ -56,18 +56,19 @@ def _depth(x: Volume, y: Volume, z: Volume, reach: float = 1.0) -> Volume:
 
 def _folds(x: Volume, y: Volume, z: Volume) -> Volume:
     """How far the brain's surface is folded in, 0 to 1; alike at both sides."""
-    waves = np.sin(abs(x) / 4.1) + np.sin(y / 4.7 + abs(x) / 9) + np.sin(z / 4.3 - y / 11)
-    return np.clip(0.5 + waves / 4, 0, 1)
+    waves = np.sin(abs(x) / 2.6) + np.sin(y / 3.1 + abs(x) / 7) + np.sin(z / 2.9 - y / 8)
+    return np.clip(0.5 + waves / 3, 0, 1)
 
 
 def _tissues(x: Volume, y: Volume, z: Volume) -> dict[str, NDArray[np.bool_]]:
     depth = _depth(x, y, z)
-    brain = (depth < 0.83) & ~((abs(x) < 1.2) & (depth > 0.55))
-    white = brain & (depth + 0.17 * _folds(x, y, z) < 0.75)
+    folds = _folds(x, y, z)
+    brain = (depth + 0.22 * (folds > 0.93) < 0.83) & ~((abs(x - 2) < 1.2) & (depth > 0.5))
+    white = brain & (depth + 0.3 * folds < 0.84) & (abs(x - 2) > 2.2)
     side, behind = (abs(x) - 10) / 7, (y + 4) / 26
     fluid = side**2 + behind**2 + ((z - 6 - 8 * behind) / 8) ** 2 < 1
     nuclei = ((abs(x) - 24) / 8) ** 2 + ((y - 6) / 15) ** 2 + ((z + 2) / 11) ** 2 < 1
-    lesion = (x + 32) ** 2 + (y - 38) ** 2 + (z - 18) ** 2 < 11**2  # at the left, in front
+    lesion = (x + 46) ** 2 + (y - 3) ** 2 + (z - 2) ** 2 < 8**2  # at the patient's left
     return {"brain": brain, "white": white, "fluid": fluid, "nuclei": nuclei, "lesion": lesion}
 
 
