@@ -193,7 +193,7 @@ def test_the_image_recipe_fuses_a_pair_of_tno(folder: Path) -> None:
 
 
 def head(shape: tuple[int, int, int], affine: NDArray[np.float64], seed: int) -> NDArray[np.float64]:
-    """Values of 0..1 along (i, j, k) that belong to places in the world, whatever the voxels: a ball of waves."""
+    """Values of 0..1 along (i, j, k) that belong to places in the world: a ball of waves."""
     places = (
         np.stack(np.meshgrid(*map(np.arange, shape), indexing="ij"), -1) @ affine[:3, :3].T + affine[:3, 3]
     )
