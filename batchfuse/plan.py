@@ -371,9 +371,10 @@ def _refuse_exports(wanted: Iterable[Export], reference: Source) -> None:
     """What can't be exported is told before an hour is spent on fusing it."""
     for export in wanted:
         if refused := export.refusal(len(reference.bands)):
-            raise SceneError(
-                f"`output.also`: {refused}, or choose one or three of {reference.name} with `bands:`"
+            fewer = (
+                f", or choose one or three of {reference.name} with `bands:`" if export.to == "png" else ""
             )
+            raise SceneError(f"`output.also`: {refused}{fewer}")
 
 
 def _source(recipe: Recipe, role: str, files: Sequence[Path], mask: Path | None) -> Source:

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import (
-    AfterValidator,
     BeforeValidator,
     Field,
     ValidationError,
@@ -72,12 +71,6 @@ def _as_mask(value: Any) -> Any:
 
 def _as_export(value: Any) -> Any:
     return {"to": value} if isinstance(value, str) else value
-
-
-def _no_volume(to: str) -> str:
-    if to == "nifti":
-        raise wrong('"nifti" comes with volumes, which are not built yet; what works now: cog, png')
-    return to
 
 
 class MaskSettings(Settings):
@@ -177,13 +170,23 @@ class Tiles(Settings):
 class Export(Settings):
     """A file made from a store when it is complete."""
 
-    to: Annotated[Literal["cog", "nifti", "png"], AfterValidator(_no_volume)]
+    to: Literal["cog", "nifti", "png"]
     """The format: cog, a cloud optimised GeoTIFF; png, a picture; nifti, for volumes."""
     dtype: Literal["float32", "float16", "uint8", "uint16", "int16"] | None = None
     """The type of its values. Default: the store's; of a PNG, and of what is stretched, uint8."""
     stretch: Literal["none", "minmax", "percentiles"] = "none"
     """none: values stay what they are, rounded and cut where the type wants it; minmax, percentiles: the
     minimum and maximum of the whole image, or its percentiles 2 and 98, become the ends of the type."""
+    keep_text: Annotated[bool, Field(strict=True)] = False
+    """Of nifti: whether the free texts and the extensions of the reference's header are copied, which may
+    name the patient."""
+
+    @field_validator("keep_text")
+    @classmethod
+    def _nifti_has_texts(cls, keep_text: bool, info: ValidationInfo) -> bool:
+        if keep_text and info.data.get("to") not in (None, "nifti"):
+            raise wrong("goes with nifti alone: leave it out")
+        return keep_text
 
     @field_validator("dtype")
     @classmethod
@@ -193,15 +196,22 @@ class Export(Settings):
         return dtype
 
     @classmethod
-    def of(cls, to: str, dtype: str | None = None, stretch: str = "none") -> Export:
+    def of(cls, to: str, dtype: str | None = None, stretch: str = "none", keep_text: bool = False) -> Export:
         """The export of these settings; a RecipeError in a line for each that is wrong."""
         try:
-            return cls.model_validate({"to": to, "dtype": dtype, "stretch": stretch})
+            return cls.model_validate({"to": to, "dtype": dtype, "stretch": stretch, "keep_text": keep_text})
         except ValidationError as error:
             raise RecipeError(mistakes(error, cls, Document("export", {}))) from None
 
-    def refusal(self, bands: int) -> str | None:
-        """Why an image of so many bands can't be exported so, or None."""
+    def refusal(self, bands: int, volume: bool = False) -> str | None:
+        """Why an image of so many bands, or a volume, can't be exported so, or None."""
+        if volume:
+            return {
+                "cog": "a GeoTIFF holds no volume: export nifti",
+                "png": "a PNG holds no volume: export nifti; the quicklook shows cuts through it",
+            }.get(self.to)
+        if self.to == "nifti":
+            return "NIfTI is for volumes, and the image is a raster: export a cog or a png"
         if self.to != "png" or bands in (1, 3):
             return None
         return f"a PNG holds one band or red, green and blue, and the image has {bands} bands: export a cog"
@@ -213,11 +223,11 @@ class Export(Settings):
     @property
     def suffix(self) -> str:
         """The ending of its files."""
-        return {"cog": ".tif", "png": ".png"}[self.to]
+        return {"cog": ".tif", "png": ".png", "nifti": ".nii.gz"}[self.to]
 
     def suits(self, path: Path) -> bool:
         """Whether a file of this name is taken for one of this format."""
-        return path.suffix.lower().replace(".tiff", ".tif") == self.suffix
+        return path.name.lower().replace(".tiff", ".tif").endswith(self.suffix)
 
 
 class Output(Settings):
@@ -240,7 +250,7 @@ class Output(Settings):
         tuple[Annotated[Export, BeforeValidator(_as_export, json_schema_input_type=str | Export)], ...],
         BeforeValidator(lambda value: value or ()),
     ] = ()
-    """What is exported beside a complete store, as fused/<scene>.tif and fused/<scene>.png: cog, png, or a
+    """What is exported beside a complete store, as fused/<scene>.tif, .png or .nii.gz: cog, png, nifti, or a
     mapping."""
 
     @field_validator("also")
