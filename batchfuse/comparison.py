@@ -134,8 +134,8 @@ def refuse_volumes(job: Job) -> None:
     """Raises SceneError where the scene is of volumes: the figures are of images."""
     if job.is_volume:
         raise SceneError(
-            f"{job.reference.name} is a volume: figures of volumes are not built yet; what works now: rasters, "
-            "such as slices saved as images"
+            f"{job.reference.name} is a volume: figures of volumes are not built yet; "
+            "what works now: rasters, such as slices saved as images"
         )
 
 

@@ -176,6 +176,16 @@ class Export(Settings):
     stretch: Literal["none", "minmax", "percentiles"] = "none"
     """none: values stay what they are, rounded and cut where the type wants it; minmax, percentiles: the
     minimum and maximum of the whole image, or its percentiles 2 and 98, become the ends of the type."""
+    keep_text: Annotated[bool, Field(strict=True)] = False
+    """Of nifti: whether the free texts and the extensions of the reference's header are copied, which may
+    name the patient."""
+
+    @field_validator("keep_text")
+    @classmethod
+    def _nifti_has_texts(cls, keep_text: bool, info: ValidationInfo) -> bool:
+        if keep_text and info.data.get("to") not in (None, "nifti"):
+            raise wrong("goes with nifti alone: leave it out")
+        return keep_text
 
     @field_validator("dtype")
     @classmethod
@@ -185,15 +195,22 @@ class Export(Settings):
         return dtype
 
     @classmethod
-    def of(cls, to: str, dtype: str | None = None, stretch: str = "none") -> Export:
+    def of(cls, to: str, dtype: str | None = None, stretch: str = "none", keep_text: bool = False) -> Export:
         """The export of these settings; a RecipeError in a line for each that is wrong."""
         try:
-            return cls.model_validate({"to": to, "dtype": dtype, "stretch": stretch})
+            return cls.model_validate({"to": to, "dtype": dtype, "stretch": stretch, "keep_text": keep_text})
         except ValidationError as error:
             raise RecipeError(mistakes(error, cls, Document("export", {}))) from None
 
-    def refusal(self, bands: int) -> str | None:
-        """Why an image of so many bands can't be exported so, or None."""
+    def refusal(self, bands: int, volume: bool = False) -> str | None:
+        """Why an image of so many bands, or a volume, can't be exported so, or None."""
+        if volume:
+            return {
+                "cog": "a GeoTIFF holds no volume: export nifti",
+                "png": "a PNG holds no volume: export nifti; the quicklook shows cuts through it",
+            }.get(self.to)
+        if self.to == "nifti":
+            return "NIfTI is for volumes, and the image is a raster: export a cog or a png"
         if self.to != "png" or bands in (1, 3):
             return None
         return f"a PNG holds one band or red, green and blue, and the image has {bands} bands: export a cog"

@@ -186,15 +186,10 @@ def _refuse_many_bands(others: Iterable[Source]) -> None:
 def _refuse_exports(wanted: Iterable[Export], reference: Source, volume: bool) -> None:
     """What can't be exported is told before an hour is spent on fusing it."""
     for export in wanted:
-        if volume != (export.to == "nifti"):
-            what, works = ("a volume", "nifti") if volume else ("a raster", "cog or png")
-            raise SceneError(
-                f"`output.also`: {reference.name} is {what} and can't be exported as {export.to}: say {works}"
-            )
-        if refused := export.refusal(len(reference.bands)):
-            raise SceneError(
-                f"`output.also`: {refused}, or choose one or three of {reference.name} with `bands:`"
-            )
+        if refused := export.refusal(len(reference.bands), volume):
+            fewer = f", or choose one or three of {reference.name} with `bands:`" if not volume else ""
+            fewer = fewer if export.to == "png" else ""
+            raise SceneError(f"`output.also`: {refused}{fewer}")
 
 
 def _sources(recipe: Recipe, role: str, files: Sequence[Path], mask: Path | None) -> tuple[Source, ...]:

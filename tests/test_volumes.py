@@ -296,7 +296,7 @@ def test_labels_are_taken_by_nearest(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("settings", "told"),
     [
-        ({"output": {"also": ["cog"]}}, "say nifti"),
+        ({"output": {"also": ["cog"]}}, "export nifti"),
         ({"grid": {"crs": "EPSG:4326"}}, "volume"),
         ({"grid": {"resolution": 2}}, "volume"),
         ({"inputs": {"t1": {"path": "{s}_T1.nii.gz", "bands": [1]}, "t2": "{s}_T2.nii.gz"}}, "`bands:`"),
@@ -315,7 +315,7 @@ def test_a_raster_has_no_plane_and_no_volume(tmp_path: Path) -> None:
     plain = {"t1": "{s}_T1.tif", "t2": "{s}_T2.tif"}
     assert "fusion.plane" in refusal(tmp_path, inputs=plain, fusion={"plane": "coronal"})
     assert "`volume:`" in refusal(tmp_path, inputs=plain | {"t1": {"path": "{s}_T1.tif", "volume": 0}})
-    assert "nifti" in refusal(tmp_path, inputs=plain, output={"also": ["nifti"]})
+    assert "NIfTI" in refusal(tmp_path, inputs=plain, output={"also": ["nifti"]})
 
 
 def test_the_store_is_on_the_references_grid(pair: Path) -> None:

@@ -46,8 +46,11 @@ def _lines(contents: Mapping[str, Any]) -> Iterator[str]:
         name = f"OME-Zarr {'0.5' if contents['zarr_format'] == 3 else '0.4'}, " if volume else ""
         yield f"  {name}Zarr format {contents['zarr_format']}{shards}{many}"
     if "level" in contents:
-        most = "at most " if volume else ""
-        yield f"  reduced: a pixel is {most}{2 ** contents['level']} pixels of the fused image wide"
+        times = 2 ** contents["level"]
+        one, whole = "pixel is", "pixels of the fused image"
+        if volume:
+            one, whole = "voxel is at most", "voxels of the fused volume"
+        yield f"  reduced: a {one} {times} {whole} wide"
     yield from _volume_lines(contents) if volume else _raster_lines(contents)
     for source in contents.get("sources", ()):
         names = " + ".join(file["name"] for file in source["files"])

@@ -22,7 +22,7 @@ from batchfuse.errors import StoreError
 from batchfuse.geometry.volume_grid import VolumeGrid
 from batchfuse.storage.files import said
 
-__all__ = ["export_header", "header_for", "read_header", "signature_in", "stored_type"]
+__all__ = ["export_header", "file_header", "header_for", "read_header", "signature_in", "stored_type"]
 
 Header = Any
 """A nibabel.Nifti1Header or Nifti2Header: nibabel has no types."""
@@ -72,7 +72,7 @@ def header_for(
         StoreError: the file can't be read, or has no NIfTI header.
     """
     try:
-        content = _content(reference)
+        content = file_header(reference)
         header, tail = _single(content)
     except (OSError, EOFError, ValueError, zlib.error, HeaderDataError) as error:
         raise StoreError(f"{reference}: its NIfTI header can't be read ({said(error)})") from None
@@ -159,8 +159,11 @@ def stored_type(dtype: str) -> str:
     return "float32" if dtype == "float16" else dtype
 
 
-def _content(path: Path) -> bytes:
-    """The file from its beginning to its voxels; of a pair, all of the .hdr."""
+def file_header(path: Path) -> bytes:
+    """A NIfTI file from its beginning to its voxels; of a pair, all of the .hdr.
+
+    Raises OSError, EOFError, zlib.error or ValueError where it is none.
+    """
     names = {".img": ".hdr", ".IMG": ".HDR"}
     stem, compressed = (path.stem, path.suffix) if path.suffix.lower() == ".gz" else (path.name, "")
     if (ending := Path(stem).suffix) in names:
@@ -171,9 +174,8 @@ def _content(path: Path) -> bytes:
         start = file.read(540)
         header = _parsed(start)
         if header.is_single:
-            return bytes(start + file.read(max(0, int(header["vox_offset"]) - len(start))))[
-                : max(int(header["vox_offset"]), header.sizeof_hdr)
-            ]
+            end = max(int(header["vox_offset"]), header.sizeof_hdr)
+            return bytes(start + file.read(max(0, end - len(start))))[:end]
         return bytes(start + file.read())
 
 
@@ -181,7 +183,7 @@ def _parsed(content: bytes) -> Header:
     """The fields, without extensions, in the byte order of the file."""
     for size, at in MAGIC.items():
         sizes = {int.from_bytes(content[:4], order) for order in ("little", "big")}
-        kind = KINDS.get(content[at : at + 3])
+        kind: Any = KINDS.get(content[at : at + 3])
         if kind is not None and size in sizes and len(content) >= size:
             return kind(content[:size], check=False)
     raise ValueError("it doesn't begin as NIfTI does")
@@ -237,7 +239,7 @@ def _with_room(header: Header, grid: VolumeGrid) -> Header:
     if header.sizeof_hdr == 540 or max(grid.shape) <= LONGEST:
         return header
     wide = nibabel.Nifti2Header(endianness="<", check=False)
-    for name in header.keys() & set(wide.keys()) - {"sizeof_hdr", "magic", "vox_offset"}:
+    for name in set(header.keys()) & set(wide.keys()) - {"sizeof_hdr", "magic", "vox_offset"}:
         wide[name] = header[name]
     return wide
 
