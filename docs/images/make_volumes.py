@@ -6,6 +6,7 @@ python docs/images/make_volumes.py
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 import nibabel
@@ -29,7 +30,8 @@ def main() -> None:
         _write(Path(folder) / "head_mri.nii.gz", 1.0, _mri)
         _write(Path(folder) / "head_pet.nii.gz", 3.0, _pet)
         inputs = {"pet": "{s}_pet.nii.gz", "mri": "{s}_mri.nii.gz"}
-        report = batchfuse.run(batchfuse.Recipe(inputs=inputs, reference="mri", folder=Path(folder)))
+        told = {"inputs": inputs, "reference": "mri", "folder": Path(folder)}
+        report = batchfuse.run(batchfuse.Recipe.model_validate(told))
         if report.exit_code:
             raise SystemExit(str(report.outcomes))
         with Image.open(Path(folder) / "fused" / "head.quicklook.png") as quicklook:
@@ -38,11 +40,11 @@ def main() -> None:
     page.convert("RGB").save(HERE / "volumes.png", optimize=True)
 
 
-def _write(path: Path, spacing: float, made: object) -> None:
+def _write(path: Path, spacing: float, made: Callable[..., Volume]) -> None:
     """One volume of the head, RAS, its world's origin in the middle."""
     ends = [1.06 * reach for reach in REACH]
     axes = [np.arange(-end, end, spacing) for end in ends]
-    values = made(*np.meshgrid(*axes, indexing="ij"))  # type: ignore[operator]
+    values = made(*np.meshgrid(*axes, indexing="ij"))
     affine = np.diag([spacing, spacing, spacing, 1.0])
     affine[:3, 3] = [axis[0] for axis in axes]
     nibabel.save(nibabel.Nifti1Image(values.astype(np.float32), affine), path)
