@@ -13,12 +13,12 @@ from typing import Any
 from batchfuse.campaign_passes import measured_over
 from batchfuse.cluster import Cluster
 from batchfuse.errors import RecipeError
+from batchfuse.files import replace_file
 from batchfuse.fusion.methods import method
 from batchfuse.job import Job, Ranges
 from batchfuse.plan import Failure, Plan
 from batchfuse.recipe import differences
 from batchfuse.report.progress import Progress, counted
-from batchfuse.storage.files import replace_file
 
 __all__ = ["FILE", "Ready", "ready"]
 

@@ -9,6 +9,7 @@
     - GridError: the sources of a scene can't be brought onto one grid
       - DisjointError: they show different places
     - StoreError: the store of this scene was made by something else, or is damaged
+  - TrainingError: a training came to nothing (exit code 1)
 
 Any other exception is a bug, and keeps its traceback.
 """
@@ -24,6 +25,7 @@ __all__ = [
     "SceneError",
     "SourceError",
     "StoreError",
+    "TrainingError",
     "WeightsError",
 ]
 
@@ -62,3 +64,7 @@ class DisjointError(GridError):
 
 class StoreError(SceneError):
     """What lies at the output's place was made by something else."""
+
+
+class TrainingError(BatchfuseError):
+    """A training was lost to overflow: with equal settings it always is."""

@@ -11,10 +11,10 @@ from typing import Any
 
 from batchfuse.errors import BatchfuseError, RecipeError
 from batchfuse.evaluation.contenders import Contender
-from batchfuse.evaluation.figure_names import label
+from batchfuse.evaluation.figure_names import label, why_undefined
 from batchfuse.evaluation.results import Evaluation, Figures, Measured, weighted
 from batchfuse.job import Job
-from batchfuse.measuring import Part, Settings, Subject, Survey, measure, survey, why_undefined
+from batchfuse.measuring import Part, Settings, Subject, Survey, measure, survey
 from batchfuse.processes import Submit, processes
 
 __all__ = ["evaluate"]
@@ -152,16 +152,15 @@ class _Work:
 
     def _undefined(self, scene: _Scene, found: Survey) -> Iterator[str]:
         """A sentence for each figure that isn't defined everywhere."""
+        parts, contenders = len(found.parts), self._settings.contenders
         for figure in self._settings.figures:
-            gaps = {
-                one: sum(math.isnan(figures[figure]) for _, figures in scene.found[one])
-                for one in self._settings.contenders
-            }
-            if len(found.parts) in gaps.values():
-                yield why_undefined(found, figure)
-            elif any(gaps.values()):
-                most = max(gaps.values())
+            gaps = [sum(math.isnan(part[figure]) for _, part in scene.found[one]) for one in contenders]
+            never = [one.label for one, gap in zip(contenders, gaps, strict=True) if gap == parts]
+            if never:
+                of = ", ".join(never) if len(never) < len(contenders) else ""
+                yield why_undefined(figure, len(found.comparison.work.scalings), of)
+            elif any(gaps):
                 yield (
-                    f"{label(figure)} is not defined in {most} of {len(found.parts)} parts: its mean is over "
-                    "the others"
+                    f"{label(figure)} is not defined in {max(gaps)} of {parts} parts: its mean is over the "
+                    "others"
                 )

@@ -12,14 +12,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from batchfuse.comparison import Comparison, FusedFile, compared_store
+from batchfuse.comparison import Comparison, FusedFile, compared_store, refuse_volumes
 from batchfuse.errors import GridError, RecipeError, SceneError, SourceError, StoreError
 from batchfuse.evaluation.windows import measured_windows
-from batchfuse.geometry.grid import Grid
+from batchfuse.geometry.grid import ControlPoints, Grid
+from batchfuse.geometry.volume_grid import VolumeGrid
 from batchfuse.imagery.align import align
 from batchfuse.imagery.aligned import measured_scaling
 from batchfuse.imagery.discovery import Discovery, FoundScene
 from batchfuse.imagery.geotiff import open_source
+from batchfuse.imagery.nifti import is_volume
 from batchfuse.imagery.scaling import Scaling, byte_range, is_byte
 from batchfuse.imagery.scene import Source
 from batchfuse.job import Job
@@ -35,6 +37,8 @@ __all__ = ["Files", "compared_files", "reference_among"]
 ENDS = (1, 99)  # percentiles between which an image spreads
 SPREAD = 20.0  # times the sources' spread: a fused image in their units has nothing like it
 FLAT = 12.0  # grey values: sources that spread less say nothing of units
+MOST_CUT = 0.5  # of its values: more are beyond black and white only in other units
+SOME_CUT = 0.02  # of its values: more are worth a word; `fuse` leaves less than 0.01 there
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +69,8 @@ def compared_files(files: Files) -> Comparison:
     """
     if is_store(files.fused):
         return _compared_with_store(files)
+    if is_volume(files.fused):
+        raise SceneError(f"{files.fused} is a volume: figures of volumes are not built yet; rasters are")
     fused = _opened(files.fused)
     job = _planned(files, fused)
     parts = zip(job.scene.sources, job.alignments, strict=True)
@@ -75,9 +81,7 @@ def compared_files(files: Files) -> Comparison:
     )
     work = Work(uuid.uuid4().hex, job, scalings, (), Compute())
     compared = Comparison(work, FusedFile(fused, low, high))
-    if files.fused_range is None and not is_byte(fused):
-        _refuse_other_units(compared, files)
-    return replace(compared, notes=tuple(_notes(compared)))
+    return replace(compared, notes=(*_notes(compared), *_checked_units(compared, files)))
 
 
 def reference_among(wanted: str, roles: Sequence[str]) -> str:
@@ -113,6 +117,7 @@ def _planned(files: Files, fused: Source) -> Job:
                 raise SceneError(plan.failures[0].reason)
             continue
         job = plan.jobs[0]
+        refuse_volumes(job)
         grid = job.scene.grid
         assert isinstance(grid, Grid)
         if _is_on(grid, fused):
@@ -139,18 +144,21 @@ def _found(files: Files, roles: Sequence[str]) -> Discovery:
 
 def _is_on(grid: Grid, fused: Source) -> bool:
     """Whether the fused image has this grid; where one of them has no place, whether it has this size."""
-    if fused.place.shape != grid.shape:
+    place = fused.place
+    if place.shape != grid.shape:
         return False
-    if _is_nowhere(grid) or (isinstance(fused.place, Grid) and _is_nowhere(fused.place)):
+    if _is_nowhere(grid) or _is_nowhere(place):
         return True
+    if place.crs is None or grid.crs is None:  # a world file beside a picture tells no CRS
+        place = replace(place, crs=grid.crs)
     try:
-        return align(grid, fused.place, ("the sources", fused.name)).identical
+        return align(grid, place, ("the sources", fused.name)).identical
     except GridError:
         return False
 
 
-def _is_nowhere(grid: Grid) -> bool:
-    return grid.crs is None and grid.affine.is_identity
+def _is_nowhere(place: Grid | ControlPoints | VolumeGrid) -> bool:
+    return isinstance(place, Grid) and place.crs is None and place.affine.is_identity
 
 
 def _compared_with_store(files: Files) -> Comparison:
@@ -180,24 +188,39 @@ def _roles_in(store: Store, files: Files, roles: Sequence[str]) -> list[str]:
     return known if sorted(known) == sorted(roles) else list(roles)
 
 
-def _refuse_other_units(compared: Comparison, files: Files) -> None:
-    """Refuses a fused image whose values spread as those of its sources never do: they are other units."""
+def _checked_units(compared: Comparison, files: Files) -> Iterator[str]:
+    """Refuses a fused image that can't be in the units it is taken in; a word where much of it is cut."""
+    assert isinstance(compared.fused, FusedFile)
+    reference, fused = compared.work.job.reference, compared.fused
+    if files.fused_range is None and is_byte(fused.source) and is_byte(reference):
+        return  # one is as good as the other
     windows = measured_windows(compared.shape)
-    beside = compared.read(windows[len(windows) // 2], 0)
-    if not beside.valid.any():
+    middle = len(windows) // 2
+    every = (compared.read(window, 0) for window in windows[middle:] + windows[:middle])
+    beside = next((one for one in every if one.valid.any()), None)
+    if beside is None:
         return
-    fused = beside.fused[beside.valid]
-    spread = max(max(_spread(source[beside.valid]) for source in beside.sources), FLAT)
-    own, middle = _spread(fused), float(np.median(fused))
-    if own == 0 or (spread / SPREAD <= own <= spread * SPREAD and -255 <= middle <= 2 * 255):
-        return
-    reference = compared.work.job.reference
-    low, high = compared.fused.low, compared.fused.high
-    ends = [low + end * (high - low) / 255 for end in (float(fused.min()), float(fused.max()))]
-    raise SceneError(
-        f"{files.fused} reaches from {ends[0]:g} to {ends[1]:g}, but in {reference.name} the values {low:g} "
-        f"to {high:g} count as black to white: say which do in the fused image with --fused-range LOW HIGH"
-    )
+    values = beside.fused[beside.valid]
+    own, sources = _spread(values), [_spread(source[beside.valid]) for source in beside.sources]
+    spread = max(*sources, FLAT)
+    cut = float(np.mean((values < -0.5) | (values >= 255.5)))
+    other = own > 0 and not spread / SPREAD <= own <= spread * SPREAD
+    if files.fused_range is None and (other or cut > MOST_CUT):
+        low, high = (
+            fused.low + grey * (fused.high - fused.low) / 255 for grey in (values.min(), values.max())
+        )
+        raise SceneError(
+            f"{files.fused} reaches from {low:g} to {high:g}, but {fused.low:g} to {fused.high:g} count as "
+            f"black to white{'' if is_byte(fused.source) else f', as in {reference.name}'}: say which do in "
+            "the fused image with --fused-range LOW HIGH"
+        )
+    if cut > SOME_CUT:
+        yield (
+            f"{fused.source.name}: {cut:.0%} of its values lie beyond black and white and are cut: if others "
+            "count as those, say which with --fused-range LOW HIGH"
+        )
+    if own == 0:
+        yield f"{fused.source.name} is constant, but for a few pixels"
 
 
 def _spread(values: NDArray[Any]) -> float:
@@ -216,6 +239,8 @@ def _notes(compared: Comparison) -> Iterator[str]:
     fused = compared.fused
     if not is_byte(fused.source):
         yield f"{fused.source.name}: {fused.low:g} to {fused.high:g} count as black to white"
+    if _is_nowhere(fused.source.place) and not _is_nowhere(work.job.scene.grid):
+        yield f"{fused.source.name} has no place: it is taken to lie where {work.job.reference.name} lies"
 
 
 def _told(scaling: Scaling) -> str:

@@ -6,10 +6,11 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 from batchfuse.comparison import Comparison, compared_store
 from batchfuse.errors import SceneError
 from batchfuse.evaluation.contenders import FUSED, Contender, Levels, Patch, merged_ends
-from batchfuse.evaluation.figure_names import label
 from batchfuse.evaluation.rectangle import largest_rectangle
 from batchfuse.evaluation.results import Figures
 from batchfuse.evaluation.windows import EDGE, measured_windows
@@ -18,10 +19,9 @@ from batchfuse.geometry.window import Window
 from batchfuse.job import Job
 from batchfuse.metrics import figures
 
-__all__ = ["Part", "Settings", "Subject", "Survey", "measure", "survey", "why_undefined"]
+__all__ = ["Part", "Settings", "Subject", "Survey", "measure", "survey"]
 
 SMALL = 64  # pixels of an edge: in a large scene a part below tells little, and some figures want 44
-PYRAMID = 44  # pixels of an edge that MS_SSIM wants
 
 Subject = Job | Files
 """A scene of a recipe, or one told by its files."""
@@ -75,7 +75,7 @@ def survey(subject: Subject, settings: Settings) -> Survey:
     if len(windows) > 1:  # what is left of some may tell too little
         parts = [part for part in parts if min(part.shape) >= SMALL] or parts
     if not parts:
-        raise SceneError("no pixel is valid in all of its images at once: there is nothing to measure")
+        raise SceneError(_why_nothing(compared, windows))
     levels: dict[tuple[Contender, int], Levels] = {}
     if settings.stretch or settings.contenders != (FUSED,):
         for stack in range(compared.stacks):
@@ -92,17 +92,6 @@ def measure(found: Survey, part: Part, contender: Contender, settings: Settings)
     return figures(image, *patch.sources, names=settings.figures)
 
 
-def why_undefined(found: Survey, figure: str) -> str:
-    """Why a figure of a scene has no value."""
-    sources = len(found.comparison.work.scalings)
-    edge = min(min(part.window.shape) for part in found.parts)
-    if figure == "scd" and sources != 2:
-        return f"{label(figure)} is defined of two sources, and there are {sources}"
-    if figure == "ms_ssim" and edge < PYRAMID:
-        return f"{label(figure)} wants {PYRAMID} pixels a side, and there are {edge}"
-    return f"{label(figure)} is not defined where an image is constant, or so small"
-
-
 def _valid_part(compared: Comparison, window: Window) -> Window | None:
     """The largest rectangle within a window where all images are valid."""
     inner = largest_rectangle(compared.read(window, 0).valid)
@@ -111,6 +100,13 @@ def _valid_part(compared: Comparison, window: Window) -> Window | None:
     (top, left), (bottom, right) = inner.start, inner.stop
     first_row, first_column = window.start
     return Window((top + first_row, left + first_column), (bottom + first_row, right + first_column))
+
+
+def _why_nothing(compared: Comparison, windows: Sequence[Window]) -> str:
+    shown = any(not np.isnan(compared.read(window, 0).fused).all() for window in windows)
+    what = "no pixel is valid in all of its images at once" if shown else "its fused image has no valid pixel"
+    where = "" if len(windows) == 1 else f" in the {len(windows)} windows of it that are measured"
+    return f"{what}{where}: there is nothing to measure"
 
 
 def _levels(

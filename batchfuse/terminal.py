@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from types import TracebackType
-from typing import Self
+from typing import Protocol, Self
 
 from rich.console import Console, ConsoleOptions, RenderResult
 from rich.live import Live
@@ -20,7 +20,7 @@ from batchfuse.report.alike import Kinds
 from batchfuse.report.progress import counted, duration, shortened
 from batchfuse.report.steps import Steps
 
-__all__ = ["Bar", "StepBar", "can_draw"]
+__all__ = ["Bar", "LineBar", "StepBar", "can_draw"]
 
 SHOWN = 6  # scenes under way that have a line of their own
 ROOMY = 76  # columns from which bars fit beside words
@@ -31,6 +31,14 @@ def can_draw() -> bool:
     """Whether standard error is a terminal that can redraw lines."""
     console = Console(stderr=True)
     return console.file.isatty() and not console.is_dumb_terminal
+
+
+class Shown(Protocol):
+    """Work that tells in words how far it is."""
+
+    @property
+    def share(self) -> float:
+        """How much of it is done, 0..1."""
 
 
 class _Drawn:
@@ -151,26 +159,34 @@ class Bar(_Drawn):
         return grid
 
 
-class StepBar(_Drawn):
-    """One line with a bar: how far work is that consists of many alike. It is gone in the end."""
+class LineBar(_Drawn):
+    """One line with a bar: how far something is. It is gone in the end."""
+
+    def __init__(self, work: Shown, console: Console | None = None) -> None:
+        super().__init__(console)
+        self._work = work
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        """The line as it is now, cut where the terminal ends."""
+        with self._lock:
+            words, share = str(self._work), self._work.share
+        grid = Table.grid(padding=(0, 2))
+        bar = ProgressBar(total=1.0, completed=share, width=max(4, min(WIDTH, options.max_width // 3)))
+        grid.add_row(bar, _line(words))
+        yield grid
+
+
+class StepBar(LineBar):
+    """How far work is that consists of many alike."""
 
     def __init__(self, steps: Steps, console: Console | None = None) -> None:
-        super().__init__(console)
+        super().__init__(steps, console)
         self._steps = steps
 
     def add(self, name: str, share: float) -> None:
         """Some share of a thing was done."""
         with self._lock:
             self._steps.add(name, share)
-
-    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        """The line as it is now, cut where the terminal ends."""
-        with self._lock:
-            words, share = str(self._steps), self._steps.share
-        grid = Table.grid(padding=(0, 2))
-        bar = ProgressBar(total=1.0, completed=share, width=max(4, min(WIDTH, options.max_width // 3)))
-        grid.add_row(bar, _line(words))
-        yield grid
 
 
 def _table(scenes: list[tuple[str, UnderWay]], width: int, gap: str) -> Table:

@@ -162,6 +162,13 @@ def of_profiles(folder: Path) -> None:
     write_recipe(folder)
 
 
+def of_training(folder: Path) -> None:
+    of_profiles(folder)
+    gray = np.rint(photo((90, 96), 7)[0] * 255).astype(np.uint8)
+    (folder / "photographs").mkdir()
+    Image.fromarray(gray).save(folder / "photographs" / "camera.png")
+
+
 def of_architecture(folder: Path) -> None:
     scene(folder, "a", (50, 60))
     write_recipe(folder)
@@ -184,6 +191,7 @@ PREPARED: Mapping[str, Callable[[Path], None]] = {
     "docs/tiling.md": of_tiling,
     "docs/profiles.md": of_profiles,
     "docs/troubleshooting.md": of_outputs,
+    "docs/training.md": of_training,
     "docs/architecture.md": of_architecture,
 }
 """What the examples of a page find in their folder."""
@@ -393,7 +401,8 @@ def test_every_page_can_be_reached_from_the_readme() -> None:
 
 def test_every_picture_of_the_pages_is_small_and_opens() -> None:
     pictures = sorted((ROOT / "docs" / "images").glob("*.png"))
-    assert [p.name for p in pictures] == ["exact-tiles.png", "quickstart.png", "tiling.png", "volumes.png"]
+    names = [p.name for p in pictures]
+    assert names == ["exact-tiles.png", "losses.png", "quickstart.png", "tiling.png", "volumes.png"]
     for picture in pictures:
         assert picture.stat().st_size < 700_000
         with Image.open(picture) as image:

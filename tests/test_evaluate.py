@@ -8,11 +8,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import rasterio
+from affine import Affine
 from click.testing import CliRunner, Result
+from numpy.typing import NDArray
 from PIL import Image
 
 from batchfuse import metrics
 from batchfuse.cli import commands
+from batchfuse.evaluation import windows
 from batchfuse.evaluation.baselines import BASELINES, baseline, gained
 from batchfuse.evaluation.eight_bit import rounded, stretched
 from batchfuse.metrics import SIX
@@ -151,3 +155,170 @@ def test_a_wrong_call_or_image_is_one_line(folder: Path, arguments: list[str], l
     assert line in found.output
     assert "Traceback" not in found.output
     assert found.exception is None or isinstance(found.exception, SystemExit)
+
+
+PLACE = Affine(10, 0, 500_000, 0, -10, 5_600_000)
+
+
+def raster(path: Path, values: NDArray, nodata: float | None = None, place: Affine = PLACE) -> Path:
+    """A GeoTIFF of one band in UTM."""
+    described = {"dtype": values.dtype, "nodata": nodata, "crs": "EPSG:32632", "transform": place, "count": 1}
+    rows, columns = values.shape
+    with rasterio.open(path, "w", driver="GTiff", height=rows, width=columns, **described) as file:
+        file.write(values, 1)
+    return path
+
+
+@pytest.fixture
+def physical(tmp_path: Path) -> Path:
+    """A scene a.tif, b.tif of floats in other units each, and the average of their looks in those of b."""
+    first, second = gray(1).astype(np.float32), gray(11).astype(np.float32)
+    raster(tmp_path / "a.tif", first * 10 + 1000)
+    raster(tmp_path / "b.tif", second / 100)
+    raster(tmp_path / "f.tif", (first + second) / 200)
+    return tmp_path
+
+
+def of_physical(folder: Path, *arguments: str | Path) -> Result:
+    return call("--sources", folder / "a.tif", folder / "b.tif", "--fused", *arguments)
+
+
+def the_one(found: Result) -> dict:
+    """The one scene of what was printed as JSON."""
+    assert found.exit_code == 0, found.output
+    (scene,) = json.loads(found.stdout)["scenes"]
+    return scene
+
+
+@pytest.mark.parametrize("left", [500_000, 500_010])
+def test_a_picture_with_a_world_file_lies_where_that_says(physical: Path, left: int) -> None:
+    picture = physical / "picture.png"
+    Image.fromarray(gray(3)).save(picture)
+    (physical / "picture.pgw").write_text(f"10\n0\n0\n-10\n{left + 5}\n5599995\n")
+    found = of_physical(physical, picture, "--json", "-q")
+    if left == 500_000:
+        raster(physical / "same.tif", gray(3))
+        same = of_physical(physical, physical / "same.tif", "--json", "-q")
+        assert the_one(found)["figures"] == the_one(same)["figures"]
+    else:
+        assert found.exit_code == 1
+        assert "lies elsewhere" in found.output
+
+
+def test_a_picture_without_a_place_is_told_to_be_taken_where_the_sources_lie(physical: Path) -> None:
+    picture = physical / "picture.png"
+    Image.fromarray(gray(3)).save(picture)
+    notes = the_one(of_physical(physical, picture, "--json", "-q"))["notes"]
+    assert any("picture.png has no place" in note and "b.tif" in note for note in notes)
+
+
+@pytest.mark.parametrize(
+    ("name", "values"),
+    [
+        ("1000 times", gray(3) * np.float32(10)),
+        ("constant", np.full((60, 70), 1e30, np.float32)),
+        ("16 bits", gray(3) * np.uint16(200)),
+        ("few levels", gray(3) // 40),
+    ],
+)
+def test_a_fused_image_in_other_units_is_refused(physical: Path, name: str, values: NDArray) -> None:
+    fused = raster(physical / f"{name}.tif", values)
+    found = of_physical(physical, fused)
+    assert found.exit_code == 1
+    assert f"{name}.tif reaches from" in found.output
+    assert "--fused-range" in found.output
+    (low, high) = (float(values.min()), float(values.max()) + 1e-9)
+    if low < high - 1:
+        assert of_physical(physical, fused, "--fused-range", str(low), str(high)).exit_code == 0
+
+
+def test_it_is_told_how_much_of_a_fused_image_is_cut(physical: Path) -> None:
+    fused = raster(physical / "unit.tif", gray(3) / np.float32(255))
+    notes = the_one(of_physical(physical, fused, "--json", "-q"))["notes"]
+    assert any("of its values lie beyond black and white" in note for note in notes)
+    notes = the_one(of_physical(physical, physical / "f.tif", "--json", "-q"))["notes"]
+    assert not any("lie beyond" in note for note in notes)
+
+
+def test_a_fused_image_without_a_valid_pixel_is_named(physical: Path) -> None:
+    fused = raster(physical / "none.tif", np.full((60, 70), -1, np.float32), nodata=-1)
+    found = of_physical(physical, fused)
+    assert found.exit_code == 1
+    assert "its fused image has no valid pixel" in found.output
+
+
+def test_where_an_image_is_invalid_nothing_is_measured(tmp_path: Path) -> None:
+    first, second, fused = gray(1), gray(11), np.maximum(gray(3), 1)
+    first[:, :30], second[40:], fused[20, 60] = 0, 0, 0
+    for name, image in (("a", first), ("b", second), ("f", fused)):
+        raster(tmp_path / f"{name}.tif", np.maximum(image, image > 0), nodata=0)
+    scene = the_one(of_physical(tmp_path, tmp_path / "f.tif", "--json", "-q", "--figures", "all"))
+    (box,) = scene["windows"]
+    assert box == [0, 30, 40, 60]
+    part = (slice(0, 40), slice(30, 60))
+    wanted = metrics.figures(fused[part], first[part], second[part], names=metrics.FIGURES)
+    for name, value in scene["figures"]["fused"].items():
+        assert (
+            value == pytest.approx(wanted[name], rel=1e-12) if value is not None else np.isnan(wanted[name])
+        )
+    assert scene["share"] == pytest.approx(1200 / 4200)
+
+
+def test_a_large_scene_is_measured_in_windows_spread_over_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(windows, "WHOLE", 10_000)
+    monkeypatch.setattr(windows, "EDGE", 70)
+    first, second = gray(1, (240, 250)), gray(11, (240, 250))
+    images = [first // 2 + second // 2, first, second]
+    for name, image in zip("fab", images, strict=True):
+        raster(tmp_path / f"{name}.tif", image)
+    scene = the_one(of_physical(tmp_path, tmp_path / "f.tif", "--json", "-q", "--workers", "1"))
+    boxes = scene["windows"]
+    assert len({tuple(box) for box in boxes}) == 9
+    parts = [[image[t:b, left:r] for image in images] for t, left, b, r in boxes]
+    for name, value in scene["figures"]["fused"].items():
+        assert value == pytest.approx(np.mean([metrics.FIGURES[name](*part) for part in parts]), rel=1e-12)
+
+
+def test_a_figure_that_is_not_defined_is_told_with_the_reason_and_of_what(folder: Path) -> None:
+    same = folder / "same.png"
+    Image.fromarray(pixels(folder / "ir1.png")).save(same)
+    files = ["--sources", folder / "ir1.png", folder / "vis1.png", "--fused", same, "--figures", "scd,ssim_a"]
+    found = call(*files, "--baselines")
+    assert found.exit_code == 0, found.output
+    assert "SCD of fused is not defined where a source is constant, or the fused image is one" in found.output
+    assert "SCD is not defined" in call(*files).output
+
+
+@pytest.mark.parametrize("size", [1, 2, 5, 11])
+def test_a_tiny_image_has_the_figures_that_it_allows(tmp_path: Path, size: int) -> None:
+    images = [gray(seed, (size, size)) for seed in (3, 1, 11)]
+    for name, image in zip("fab", images, strict=True):
+        raster(tmp_path / f"{name}.tif", image)
+    found = of_physical(tmp_path, tmp_path / "f.tif", "--json", "-q", "--figures", "all", "--baselines")
+    scene = the_one(found)
+    wanted = metrics.figures(*images, names=metrics.FIGURES)
+    for name, value in scene["figures"]["fused"].items():
+        assert np.isnan(wanted[name]) if value is None else value == pytest.approx(wanted[name], abs=1e-12)
+    assert any("MS_SSIM is not defined below 44 pixels" in note for note in scene["notes"])
+
+
+def test_a_store_is_refused_where_its_recipe_has_changed_or_it_is_not_complete(folder: Path) -> None:
+    recipe = folder / "recipe.yaml"
+    recipe.write_text("inputs: {infrared: ir1.png, visible: vis1.png}\noutput: {path: fused}\n")
+    assert CliRunner().invoke(commands, ["run", str(recipe), "-q"]).exit_code == 0
+    found = call(recipe, "--set", "fusion.strategy=mean")
+    assert found.exit_code == 1
+    assert "strategy: l1 in the store, mean in the recipe" in found.output
+    found = call(folder / "fused")
+    assert found.exit_code == 2
+    assert "is a folder: name the recipe" in found.output
+    (store,) = folder.glob("fused/*.zarr")
+    (chunk,) = (
+        path for path in (store / "fused").rglob("*") if path.is_file() and not path.name.startswith(".")
+    )
+    chunk.unlink()
+    found = call(recipe)
+    assert found.exit_code == 1
+    assert "is missing" in found.output

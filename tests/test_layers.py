@@ -35,8 +35,8 @@ DOORS = {
 MAY_IMPORT = {
     "geometry": set(),
     "imagery": {"geometry", "errors"},
-    "storage": {"geometry", "errors"},
-    "fusion": {"geometry", "errors"},
+    "storage": {"geometry", "files", "errors"},
+    "fusion": {"geometry", "files", "errors"},
     "training": {"fusion", "errors"},
     "evaluation": {"geometry", "errors"},
     "report": {"errors"},
@@ -47,7 +47,7 @@ MAY_IMPORT = {
 
 # the top level, from what is called to what calls: each module may import those of earlier lines
 ORDER = (
-    ("errors", "machine", "pace", "quiet"),
+    ("errors", "files", "machine", "pace", "quiet"),
     ("processes",),
     ("recipe_file", "recipe_mistakes", "recipe_values", "profile", "recipe_grid", "recipe"),
     ("job",),

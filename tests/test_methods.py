@@ -58,12 +58,6 @@ def test_an_unknown_strategy_is_refused_with_the_nearest_name():
         method("res2netfuse").strategy("averag")
 
 
-def test_a_strategy_that_is_not_built_yet_is_told_beside_those_that_are():
-    planning = Method("other", "somewhere:Fuser", dict(OTHER.strategies), "none", planned=frozenset({"more"}))
-    with pytest.raises(RecipeError, match="not built yet: use one of only"):
-        planning.strategy("more")
-
-
 @pytest.mark.usefixtures("registered")
 def test_a_registered_method_is_found_and_listed():
     register(OTHER)

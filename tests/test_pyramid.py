@@ -15,15 +15,17 @@ import rioxarray
 import xarray
 import zarr
 from affine import Affine
+from click.testing import CliRunner
 from numpy.typing import NDArray
 from rasters import NORTH_UP, photo, write_raster
 from test_store import contents
 
 import batchfuse
+from batchfuse.cli import commands
 from batchfuse.errors import StoreError
 from batchfuse.geometry.grid import Grid
 from batchfuse.storage import raster
-from batchfuse.storage.contents import described, lines
+from batchfuse.storage.contents import described
 from batchfuse.storage.pyramid import begun_level, halved, levels_of, remove_levels, write_level
 from batchfuse.storage.store import RasterLayout, Store, is_store
 
@@ -316,13 +318,18 @@ def test_an_image_of_256_pixels_has_no_levels(tmp_path: Path) -> None:
     assert [level.layout.grid.shape for level in levels_of(store)] == [(1, 129)]
 
 
+def info(path: Path) -> list[str]:
+    """What `batchfuse info` prints."""
+    return CliRunner().invoke(commands, ["info", str(path)]).output.splitlines()
+
+
 def test_info_tells_of_format_shards_and_levels(tmp_path: Path) -> None:
     make_pair(tmp_path)
     fused(tmp_path, output={"zarr_format": 3, "shard": 32, "pyramid": True})
     told = described(tmp_path / "fused/a.zarr")
     assert (told["zarr_format"], told["shard"]) == (3, 32)
     assert told["levels"] == [str(tmp_path / "fused/a.zarr/ovr_2x")]
-    assert "  Zarr format 3, chunks of 32 in shards, 1 reduced level" in lines(told)
+    assert "  Zarr format 3, chunks of 32 in shards, 1 reduced level" in info(tmp_path / "fused/a.zarr")
     level = described(tmp_path / "fused/a.zarr/ovr_2x")
     assert level["shape"] == [165, 136]
-    assert "  reduced: a pixel is 2 pixels of the fused image wide" in lines(level)
+    assert "  reduced: a pixel is 2 pixels of the fused image wide" in info(tmp_path / "fused/a.zarr/ovr_2x")

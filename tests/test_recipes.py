@@ -195,9 +195,10 @@ def test_the_image_recipe_fuses_a_pair_of_tno(folder: Path) -> None:
 
 
 def head(shape: tuple[int, int, int], affine: NDArray[np.float64], seed: int) -> NDArray[np.float64]:
-    """Values of 0..1 along (i, j, k) by the place in the world, whatever the voxels: waves in a ball."""
-    voxels = np.stack(np.meshgrid(*map(np.arange, shape), indexing="ij"), -1)
-    places = voxels @ affine[:3, :3].T + affine[:3, 3]
+    """Values of 0..1 along (i, j, k) that belong to places in the world: a ball of waves."""
+    places = (
+        np.stack(np.meshgrid(*map(np.arange, shape), indexing="ij"), -1) @ affine[:3, :3].T + affine[:3, 3]
+    )
     waves = np.sin(places / (3.0 + seed)).sum(-1) / 6 + 0.5
     return np.where(np.linalg.norm(places, axis=-1) < 30, waves, 0.0)
 

@@ -264,3 +264,12 @@ def test_the_same_brain_in_two_orientations_is_one_lattice():
     alignment = align_volumes(one.place, two.place)
     assert alignment.is_on_lattice
     assert alignment.differences() == ["stored LPS instead of AIL"]
+
+
+def test_a_manifest_that_names_a_folder_of_slices(tmp_path):
+    (tmp_path / "ct").mkdir()
+    (tmp_path / "ct" / "1.dcm").write_bytes(b"x")
+    (tmp_path / "mr.nii").write_bytes(b"x")
+    (tmp_path / "m.csv").write_text("scene,ct,mr\na,ct,mr.nii\n")
+    with pytest.raises(RecipeError, match=r"m\.csv:2: .*ct is a folder of DICOM slices: .*dcm2niix"):
+        discover(tmp_path, {"ct": [], "mr": []}, "m.csv")

@@ -301,3 +301,23 @@ def test_another_method_is_refused():
     grid = VolumeGrid.of((2, 2, 2), np.eye(4))
     with pytest.raises(ValueError, match="lanczos"):
         resampled_volume(align_volumes(grid, grid), whole(grid), reader(np.ones((2, 2, 2))), "lanczos")
+
+
+def test_a_thin_slab_of_an_oblique_volume_reads_little_more_than_lies_under_it():
+    source = VolumeGrid.of((60, 400, 400), turned((0.1, 0.1, 0.3), (1, 1, 1), (0, 0, 0)))
+    reference = VolumeGrid.of((60, 400, 400), np.eye(4))
+    values, asked = noise(source.shape), []
+
+    def read(window):
+        asked.append(window.size)
+        return values[window.slices][None], np.ones(window.shape, bool)
+
+    alignment = align_volumes(reference, source)
+    slab = Window((20, 0, 0), (36, 400, 400))
+    found, valid = resampled_volume(alignment, slab, read, "bilinear")
+    assert max(asked) < 2**21
+    part = Window((25, 100, 150), (30, 250, 330))
+    at = part.relative_to(slab).slices
+    some, some_valid = resampled_volume(alignment, part, read, "bilinear")
+    np.testing.assert_array_equal(found[0][at], some[0])
+    np.testing.assert_array_equal(valid[at], some_valid)

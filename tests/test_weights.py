@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import pickle
 
 import pytest
@@ -140,6 +141,28 @@ def test_wrong_shapes_are_refused_with_the_shapes(saved, alter):
 def test_weights_that_are_not_numbers_are_refused(saved):
     _altered(saved[1], lambda t: t["encoder.conv1.weight"].fill_(float("nan")))
     refused(saved[1], r"damaged: encoder\.conv1\.weight")
+
+
+@pytest.mark.parametrize("place", [-1, -50_000, -400_000])
+def test_one_wrong_bit_in_the_tensors_is_refused(saved, place):
+    content = bytearray(saved[1].read_bytes())
+    content[place] ^= 1
+    saved[1].write_bytes(content)
+    refused(saved[1], r"mine\.safetensors is damaged: .* checksum .*train anew")
+
+
+def test_one_wrong_bit_in_the_description_is_refused(saved):
+    content = saved[1].read_bytes()
+    assert content.count(b'seed\\": 0') == 1
+    saved[1].write_bytes(content.replace(b'seed\\": 0', b'seed\\": 1'))
+    refused(saved[1], r"mine\.safetensors is damaged")
+
+
+def test_weights_that_others_wrote_without_a_checksum_load(saved, tmp_path):
+    tensors = load_file(saved[1])
+    about = {"architecture": "res2netfuse", "config": Res2NetFuseConfig().to_json()}
+    save_file(tensors, tmp_path / "theirs.safetensors", metadata={"res2netfuse": json.dumps(about)})
+    assert load_weights(tmp_path / "theirs.safetensors").made == {}
 
 
 def test_a_configuration_of_another_version_is_refused(tmp_path):

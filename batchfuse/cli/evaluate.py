@@ -160,6 +160,10 @@ def _check_call(
             raise click.UsageError(
                 f"--{option.replace('_', '-')} goes with --sources: a store says it itself"
             )
+    if recipe is not None and recipe.is_dir():
+        raise click.UsageError(
+            f"{recipe} is a folder: name the recipe of its stores, or give it as --fused beside --sources"
+        )
     low, high = reading["fused_range"] or (0, 1)
     if not low < high:
         raise click.UsageError(

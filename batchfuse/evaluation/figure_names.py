@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 
 from batchfuse.errors import RecipeError
 
-__all__ = ["chosen_figures", "label"]
+__all__ = ["chosen_figures", "label", "why_undefined"]
 
 LABELS = {
     "ssim_a": "SSIM_a",
@@ -16,6 +16,25 @@ LABELS = {
     "q_abf_255": "Q_abf_255",
 }
 """Where it isn't all capitals."""
+
+UNDEFINED = {
+    "q_abf": "where the sources are black, or one pixel",
+    "fmi_dct": "below 3x3 pixels",
+    "scd": "where a source is constant, or the fused image is one of the sources",
+    "ms_ssim": "below 44 pixels a side, or where the fused image is the opposite of its sources",
+    "q_abf_255": "where the sources are black, or one pixel",
+    "ag": "of a single row or column",
+    "sf": "of a single row or column",
+    "vif": "below 41 pixels a side, or where a source is constant",
+}
+"""Where a figure of two sources is NaN."""
+
+
+def why_undefined(figure: str, sources: int, of: str = "") -> str:
+    """Why a figure has no value, in a sentence; ``of`` says of which images, where not of all."""
+    if figure == "scd" and sources != 2:
+        return f"{label(figure)} is defined of two sources, and there are {sources}"
+    return f"{label(figure)}{of and f' of {of}'} is not defined {UNDEFINED[figure]}"
 
 
 def label(figure: str) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import reprlib
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from importlib.metadata import EntryPoint, entry_points
 from types import MappingProxyType
 from typing import Any
@@ -75,8 +75,6 @@ class Method:
     """Name of the weights used where the recipe names none."""
     summary: str = ""
     """One line for people."""
-    planned: frozenset[str] = field(default=frozenset())
-    """Strategies that are documented but not built yet."""
 
     def __post_init__(self) -> None:
         if not self.strategies or ":" not in self.fuser:
@@ -85,8 +83,7 @@ class Method:
 
     def __reduce__(self) -> tuple[type[Method], tuple[object, ...]]:
         # a read-only view can't be pickled, and plans travel to workers
-        fields = (self.name, self.fuser, dict(self.strategies), self.default_weights, self.summary)
-        return Method, (*fields, self.planned)
+        return Method, (self.name, self.fuser, dict(self.strategies), self.default_weights, self.summary)
 
     def strategy(self, name: str) -> Strategy:
         """The strategy of this name.
@@ -96,11 +93,6 @@ class Method:
         """
         if name in self.strategies:
             return self.strategies[name]
-        if name in self.planned:
-            exist = ", ".join(self.strategies)
-            raise RecipeError(
-                f"strategy {name!r} of method {self.name!r} is not built yet: use one of {exist}"
-            )
         raise RecipeError(f"method {self.name!r} has no strategy {name!r}: {_nearest(name, self.strategies)}")
 
     def chosen(self, strategy: str | Mapping[str, Any]) -> tuple[Strategy, dict[str, float]]:

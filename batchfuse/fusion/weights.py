@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -10,12 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
 
 from batchfuse.errors import WeightsError
 from batchfuse.fusion.res2netfuse import Res2NetFuse, Res2NetFuseConfig
 from batchfuse.fusion.shipped import weights_path
+from batchfuse.fusion.tensors import read_tensors, write_tensors
 
 __all__ = ["Weights", "load_weights", "save_weights"]
 
@@ -41,19 +39,15 @@ class Weights:
 
 
 def save_weights(network: Res2NetFuse, path: Path, made: Mapping[str, Any]) -> None:
-    """Writes the weights of a network; equal networks and ``made`` give equal bytes.
+    """Writes the weights of a network with a checksum; equal networks and ``made`` give equal bytes.
 
     Raises:
         WeightsError: the file can't be written.
     """
     about = {"architecture": _ARCHITECTURE, "config": network.config.to_json(), "made": dict(made)}
-    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
-    # one metadata entry: safetensors writes several in an order of its own
-    metadata = {_ARCHITECTURE: json.dumps(about, sort_keys=True)}
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        # not save_file: it makes files that nobody else may read
-        path.write_bytes(save(tensors, metadata))
+        write_tensors(path, _ARCHITECTURE, about, network.state_dict())
     except OSError as error:
         raise WeightsError(f"the weights file {path} can't be written: {error}") from error
 
@@ -66,27 +60,23 @@ def load_weights(weights: str | os.PathLike[str]) -> Weights:
     """
     path = weights_path(weights)
     try:
-        with safe_open(path, framework="pt") as file:
-            about = _about(file.metadata(), path)
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except (OSError, SafetensorError) as error:
+        found = read_tensors(path, _ARCHITECTURE)
+    except (OSError, ValueError) as error:
         raise WeightsError(f"the weights file {path} can't be read: {error}") from error
-    config = _config(about, path)
-    _check_shapes(tensors, config, path)
-    return Weights(config, tensors, about.get("made", {}))
-
-
-def _about(metadata: Mapping[str, str] | None, path: Path) -> dict[str, Any]:
-    try:
-        about = json.loads((metadata or {})[_ARCHITECTURE])
-    except (KeyError, ValueError):
-        about = None
-    if not isinstance(about, dict) or about.get("architecture") != _ARCHITECTURE:
+    if found.about.get("architecture") != _ARCHITECTURE:
         raise WeightsError(
             f"{path} holds no weights of Res2NetFuse (its metadata don't say so): give a file that batchfuse "
             "train wrote, or the shipped name 'res2netfuse'"
         )
-    return about
+    config = _config(found.about, path)
+    _check_shapes(found.tensors, config, path)
+    if found.is_damaged:
+        raise WeightsError(
+            f"{path} is damaged: its content does not have the checksum that it tells; copy it again, or "
+            "train anew"
+        )
+    made = found.about.get("made")
+    return Weights(config, found.tensors, made if isinstance(made, dict) else {})
 
 
 def _config(about: Mapping[str, Any], path: Path) -> Res2NetFuseConfig:

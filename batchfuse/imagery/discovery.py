@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from batchfuse.errors import RecipeError
-from batchfuse.imagery.files import DICOM_REMEDY, fault_of, is_dicom_name
+from batchfuse.imagery.files import DICOM_REMEDY, holds_dicom, is_dicom_name
 from batchfuse.imagery.manifest import read_manifest
 from batchfuse.imagery.matches import Catch, Matches, Values, is_there, like, matched_files, names_in, nearest
 from batchfuse.imagery.naming import name_fault, natural_order, printable
@@ -273,8 +273,8 @@ def _shared(name: str, files: Mapping[str, tuple[Path, ...]]) -> list[str]:
 
 
 def _absence(path: Path) -> str:
-    if path.is_dir() and (fault := fault_of(path)):
-        return fault
+    if holds_dicom(path):
+        return f"{printable(path)} is a folder of DICOM slices: {DICOM_REMEDY}"
     kind = "is not a file" if os.path.lexists(path) else "does not exist"
     return f"{printable(path)} {kind}{like(path.name, names_in(path.parent))}"
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from itertools import islice
 from pathlib import Path
 
 from batchfuse.imagery.scene import SourceFile
 
-__all__ = ["DICOM_REMEDY", "fault_of", "identified", "is_dicom_name"]
+__all__ = ["DICOM_REMEDY", "fault_of", "holds_dicom", "identified", "is_dicom_name"]
 
 ENDS = 128 * 1024  # bytes of each end of a file that go into its checksum
 LOOKED_AT = 1000  # names in a folder that are asked whether they are slices
@@ -41,7 +41,7 @@ def fault_of(path: Path, error: Exception | None = None) -> str | None:
         return f"{path} does not exist"
     try:
         if path.is_dir():
-            if _holds_dicom(path):
+            if holds_dicom(path):
                 return f"{path} is a folder of DICOM slices: {DICOM_REMEDY}"
             return f"{path} is a folder, not an image"
         with path.open("rb") as stream:
@@ -64,6 +64,9 @@ def is_dicom_name(name: str) -> bool:
     return name.lower().endswith((".dcm", ".dicom", ".ima"))
 
 
-def _holds_dicom(folder: Path) -> bool:
-    found: Iterable[Path] = islice(folder.iterdir(), LOOKED_AT)
-    return any(is_dicom_name(path.name) for path in found)
+def holds_dicom(path: Path) -> bool:
+    """Whether this is a folder of DICOM slices, by the names in it."""
+    try:
+        return path.is_dir() and any(is_dicom_name(one.name) for one in islice(path.iterdir(), LOOKED_AT))
+    except OSError:
+        return False

@@ -14,6 +14,8 @@ from batchfuse.imagery.volume_alignment import VolumeAlignment
 
 __all__ = ["resampled_volume"]
 
+THICK, BLOCK = 2.0, 2**18  # times the voxels that lie under a window; voxels: smaller ones aren't cut for it
+
 
 def resampled_volume(
     alignment: VolumeAlignment, window: Window, read: Read, method: str, channels: int | None = None
@@ -59,7 +61,10 @@ def _parts(alignment: VolumeAlignment, method: str, window: Window) -> Iterator[
     under = _under(alignment, method, window)
     if under is None:
         return
-    if (window.size <= OUTPUT and under.size <= INPUT) or window.size == 1:
+    # the box under a slab of an oblique volume is far thicker than the slab: that under a block is less so
+    wanted = window.size * abs(float(np.linalg.det(np.array(alignment.rows)[:, :3])))
+    thick = window.size > BLOCK and under.size > THICK * wanted
+    if (window.size <= OUTPUT and under.size <= INPUT and not thick) or window.size == 1:
         yield window, under
         return
     for half in halves(window):

@@ -114,7 +114,7 @@ def _marked_volume(path: str) -> Marked:
     start = len(path) - len(name)
     own = [(VOLUME_ROLES[m[0].lower()], m.span()) for m in _VOLUME_ROLE.finditer(stem)]
     above = [(VOLUME_ROLES[m[0].lower()], m.span()) for m in _VOLUME_ROLE.finditer(path[:start])]
-    meaning = (own or above)[-1][0] if own or above else None
+    meaning = next((found for found, _ in reversed(own or above)), None)
     if BIDS.fullmatch(stem):
         return Marked(path, meaning, _all_but_scene(path), "BIDS")
     return Marked(

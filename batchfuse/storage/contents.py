@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,7 @@ from batchfuse.geometry.grid import Grid
 from batchfuse.storage.pyramid import levels_of
 from batchfuse.storage.store import Store, VolumeLayout, is_store
 
-__all__ = ["described", "lines"]
+__all__ = ["described"]
 
 
 def described(path: Path) -> dict[str, Any]:
@@ -78,64 +77,6 @@ def _of_header(content: bytes) -> dict[str, Any] | None:
         "sform_code": int(header["sform_code"]),
         "extensions": [int(extension.get_code()) for extension in header.extensions],
     }
-
-
-def lines(contents: Mapping[str, Any]) -> Iterator[str]:
-    """The description for people, line by line."""
-    state = "complete" if contents["complete"] else "not complete: run its recipe again to continue"
-    yield f"{contents['path']}: {state}"
-    megabytes = contents["bytes"] / 1e6
-    yield f"  {contents['tiles_written']} of {contents['tiles']} tiles, {megabytes:.1f} MB on disk"
-    nodata = "NaN" if contents["nodata"] is None else f"{contents['nodata']:g}"
-    volume = "orientation" in contents
-    size = " x ".join(map(str, contents["shape"][::-1]))
-    what = "voxels" if volume else "pixels"
-    bands = "" if volume else f", bands {', '.join(contents['bands'])}"
-    yield f"  {size} {what}, {contents['dtype']}, nodata {nodata}{bands}"
-    if contents["zarr_format"] == 3 or contents["levels"]:
-        shards = f", chunks of {contents['shard']} in shards" if contents["shard"] else ""
-        count = len(contents["levels"])
-        many = f", {count} reduced level{'' if count == 1 else 's'}" if count else ""
-        name = f"OME-Zarr {'0.5' if contents['zarr_format'] == 3 else '0.4'}, " if volume else ""
-        yield f"  {name}Zarr format {contents['zarr_format']}{shards}{many}"
-    if "level" in contents:
-        least = "" if not volume else "at most "
-        yield f"  reduced: a pixel is {least}{2 ** contents['level']} pixels of the fused image wide"
-    yield from _volume_lines(contents) if volume else _raster_lines(contents)
-    for source in contents.get("sources", ()):
-        names = " + ".join(file["name"] for file in source["files"])
-        names += f", mask {source['mask']['name']}" if "mask" in source else ""
-        low, high = source["scaling"]["low"], source["scaling"]["high"]
-        yield f"  {source['role']}: {names}, {low:.6g} to {high:.6g} shown to the network as 0 to 1"
-    fusion = contents.get("recipe", {}).get("fusion", {})
-    weights = contents.get("weights")
-    made = f", weights {weights['name']} ({weights['sha256'][:12]}…)" if weights else ""
-    yield f"  {fusion.get('method')}, strategy {_strategy(fusion)}{made}, {contents.get('precision')}"
-
-
-def _raster_lines(contents: Mapping[str, Any]) -> Iterator[str]:
-    dx, _, left, _, dy, top = contents["transform"]
-    crs = contents["crs"] or "no CRS"
-    yield f"  {crs}, pixels {abs(dx):g} x {abs(dy):g}, corner {left:.10g}, {top:.10g}"
-
-
-def _volume_lines(contents: Mapping[str, Any]) -> Iterator[str]:
-    spacing = " x ".join(f"{n:g}" for n in contents["spacing"][::-1])
-    first = ", ".join(f"{row[3]:g}" for row in contents["affine"])
-    yield f"  {contents['orientation']}, voxels {spacing} mm, the first at {first}"
-    header = contents["nifti"]
-    if header and header["extensions"]:
-        codes = ", ".join(map(str, header["extensions"]))
-        yield f"  its NIfTI header has the reference's extensions (codes {codes}), which may name the patient"
-
-
-def _strategy(fusion: Mapping[str, Any]) -> str:
-    """Its name, with its parameters if it has any: detail (contrast 1.5, salience 0.2)."""
-    strategy = fusion.get("strategy")
-    if not isinstance(strategy, Mapping):
-        return str(strategy)
-    ((name, parameters),) = strategy.items()
-    return f"{name} ({', '.join(f'{key} {value:g}' for key, value in parameters.items())})"
 
 
 def _crs_name(wkt: str | None) -> str | None:

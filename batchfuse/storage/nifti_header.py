@@ -195,7 +195,7 @@ def _single(content: bytes) -> tuple[Header, bytes]:
         return header, content[size:]
     extensions = _extensions(header, content[size:])
     native = header if header.endianness == "<" else header.as_byteswapped("<")
-    kind = nibabel.Nifti1Header if size == 348 else nibabel.Nifti2Header
+    kind: Any = nibabel.Nifti1Header if size == 348 else nibabel.Nifti2Header
     single = kind(native.binaryblock, "<", check=False)
     single["magic"] = kind.single_magic
     return single, _tail(extensions)

@@ -22,11 +22,12 @@ import zarr
 from numpy.typing import NDArray
 
 from batchfuse.errors import StoreError
+from batchfuse.files import replace_file
 from batchfuse.geometry.grid import Grid
 from batchfuse.geometry.tiling import Tile, Tiling
 from batchfuse.geometry.volume_grid import VolumeGrid
 from batchfuse.geometry.window import Window
-from batchfuse.storage.files import refusals, replace_file, said, sync_tree
+from batchfuse.storage.files import refusals, said, sync_tree
 from batchfuse.storage.formats import format_of
 from batchfuse.storage.layout import FORMAT, RECORD, Layout, array_of, attributes_of
 from batchfuse.storage.raster import RasterLayout

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from batchfuse.errors import BatchfuseError
+from batchfuse.errors import TrainingError
 from batchfuse.fusion.res2netfuse import Res2NetFuse, Res2NetFuseConfig
 from batchfuse.training.loss import loss_of, parts
 from batchfuse.training.mean import WeightsMean
@@ -19,6 +20,8 @@ from batchfuse.training.photographs import Photograph
 from batchfuse.training.settings import Settings
 
 __all__ = ["Course", "Step"]
+
+_ADAM = ("step", "exp_avg", "exp_avg_sq")  # what the optimizer knows of each parameter
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +48,8 @@ class Course:
 
     def __init__(self, photographs: Sequence[Photograph], settings: Settings, device: torch.device) -> None:
         self.settings = settings
-        self.iteration = 0
+        self.steps: list[Step] = []
+        """All so far."""
         self.network = _initial(settings.network, settings.seed).to(device)
         self.mean = WeightsMean(self.network, settings.mean_decay) if settings.mean_decay else None
         self.optimizer = torch.optim.Adam(self.network.parameters(), lr=settings.learning_rate)
@@ -53,11 +57,16 @@ class Course:
         self._photographs = photographs
         self._device = device
 
+    @property
+    def iteration(self) -> int:
+        """How many are done."""
+        return len(self.steps)
+
     def step(self) -> Step:
         """One iteration.
 
         Raises:
-            BatchfuseError: the loss was lost to overflow.
+            TrainingError: the loss was lost to overflow.
         """
         target = self._target()
         mse, dissimilarity = parts(self.network(target * self.settings.white) / self.settings.white, target)
@@ -67,15 +76,45 @@ class Course:
         self.optimizer.zero_grad()
         torch.autograd.backward(error)
         self.optimizer.step()
-        self.iteration += 1
         if self.mean is not None:
             self.mean.add(self.network)
-        found = Step(self.iteration, *(float(x.detach()) for x in (error, mse, dissimilarity)))
+        found = Step(self.iteration + 1, *(float(x.detach()) for x in (error, mse, dissimilarity)))
         if not math.isfinite(found.loss):
-            raise BatchfuseError(
+            raise TrainingError(
                 f"the loss is {found.loss} at iteration {found.iteration}: lower the learning rate"
             )
+        self.steps.append(found)
         return found
+
+    def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """All that ``restore`` needs: tensors by name, and the state of the random numbers as JSON has it."""
+        rows = [(step.loss, step.mse, step.dissimilarity) for step in self.steps]
+        tensors = {"steps": torch.tensor(rows, dtype=torch.float64).reshape(-1, 3)}
+        for name, parameter in self.network.named_parameters():
+            tensors[f"network.{name}"] = parameter.detach()
+            known = self.optimizer.state[parameter]
+            tensors |= {f"adam.{key}.{name}": known[key] for key in _ADAM}
+        if self.mean is not None:
+            tensors |= {f"mean.{name}": values for name, values in self.mean.network.named_parameters()}
+        return tensors, dict(self.random.bit_generator.state)
+
+    def restore(self, tensors: Mapping[str, Tensor], random: Mapping[str, Any]) -> None:
+        """Goes back to where ``state`` was taken, of a course with equal settings.
+
+        Raises:
+            KeyError, RuntimeError, TypeError, ValueError: that was no such state.
+        """
+        self.steps = [Step(number, *row) for number, row in enumerate(tensors["steps"].tolist(), 1)]
+        names = [name for name, _ in self.network.named_parameters()]
+        _set(self.network, {name: tensors[f"network.{name}"] for name in names})
+        known = {
+            i: {key: tensors[f"adam.{key}.{name}"].clone() for key in _ADAM} for i, name in enumerate(names)
+        }
+        self.optimizer.load_state_dict({**self.optimizer.state_dict(), "state": known})
+        if self.mean is not None:
+            _set(self.mean.network, {name: tensors[f"mean.{name}"] for name in names})
+            self.mean.added = len(self.steps)
+        self.random.bit_generator.state = dict(random)
 
     def last(self) -> Res2NetFuse:
         """A copy of the network after the last iteration, for images of 0..1."""
@@ -97,6 +136,13 @@ class Course:
             pixels = pixels[:: 1 - 2 * flip_rows, :: 1 - 2 * flip_columns]
             pixels = pixels.T if transpose else pixels
         return torch.from_numpy(np.ascontiguousarray(pixels))[None, None].to(self._device)
+
+
+def _set(network: Res2NetFuse, values: Mapping[str, Tensor]) -> None:
+    """In place: the optimizer holds the same parameters."""
+    with torch.no_grad():
+        for name, parameter in network.named_parameters():
+            parameter.copy_(values[name])
 
 
 def _initial(config: Res2NetFuseConfig, seed: int) -> Res2NetFuse:

@@ -30,8 +30,9 @@ def main() -> None:
         _write(Path(folder) / "head_mri.nii.gz", 1.0, _mri)
         _write(Path(folder) / "head_pet.nii.gz", 3.0, _pet)
         inputs = {"pet": "{s}_pet.nii.gz", "mri": "{s}_mri.nii.gz"}
-        told = {"inputs": inputs, "reference": "mri", "folder": Path(folder)}
-        report = batchfuse.run(batchfuse.Recipe.model_validate(told))
+        report = batchfuse.run(
+            batchfuse.Recipe.model_validate({"inputs": inputs, "reference": "mri", "folder": folder})
+        )
         if report.exit_code:
             raise SystemExit(str(report.outcomes))
         with Image.open(Path(folder) / "fused" / "head.quicklook.png") as quicklook:
