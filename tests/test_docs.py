@@ -25,6 +25,7 @@ from click.testing import CliRunner
 from numpy.typing import NDArray
 from PIL import Image
 from rasters import photo, write_raster
+from volumes import write_nifti
 
 import batchfuse
 from batchfuse.cli import commands
@@ -169,6 +170,17 @@ def of_training(folder: Path) -> None:
     Image.fromarray(gray).save(folder / "photographs" / "camera.png")
 
 
+def of_volumes(folder: Path) -> None:
+    """A PET of 4 mm and an MRI of 2 mm of one head, their axes in different order."""
+    (folder / "study").mkdir()
+    for name, count, mm, turn in (("pet", 24, 4.0, -1), ("T1w", 48, 2.0, 1)):
+        rows = photo((count, count), count)[0]
+        affine = np.diag([turn * mm, turn * mm, mm, 1.0])
+        affine[:3, 3] = -affine[:3, :3] @ np.full(3, (count - 1) / 2)
+        voxels = np.repeat(rows[:, :, None], count, 2).astype(np.float32)
+        write_nifti(folder / "study" / f"anna_{name}.nii.gz", voxels, affine)
+
+
 def of_architecture(folder: Path) -> None:
     scene(folder, "a", (50, 60))
     write_recipe(folder)
@@ -193,6 +205,7 @@ PREPARED: Mapping[str, Callable[[Path], None]] = {
     "docs/troubleshooting.md": of_outputs,
     "docs/training.md": of_training,
     "docs/architecture.md": of_architecture,
+    "docs/volumes.md": of_volumes,
 }
 """What the examples of a page find in their folder."""
 RUN = [name for name in NAMES if any(b.language in CHECKED and b.reason is None for b in blocks(name))]
@@ -338,7 +351,7 @@ def test_every_key_and_every_option_is_on_its_page() -> None:
 def test_what_the_tables_call_not_built_is_what_the_recipe_refuses() -> None:
     told = "".join((ROOT / "docs" / name).read_text("utf-8") for name in ("recipes.md", "profiles.md"))
     missing = set(re.findall(r"^\| `([\w.]+)` \|.*Not built yet", told, re.MULTILINE))
-    assert {"fusion.plane", "memory"} <= missing
+    assert "memory" in missing
     assert not missing & {
         "reference",
         "validity",

@@ -171,7 +171,7 @@ def test_what_was_left_out_is_told_with_its_reason(tmp_path: Path) -> None:
     text = sketched(tmp_path).text
     assert "thermal of Landsat 5, not among the sources" in text
     assert "1 file, such as cube.nii.gz: nothing like it in the sources" in text
-    assert "1 DICOM file: convert each series to NIfTI first" in text
+    assert "1 DICOM file: convert each series to a NIfTI file first" in text
     assert '# 1 scene of thermal and optical:\n#   thermal: "{scene}_B6.TIF"' in text
 
 

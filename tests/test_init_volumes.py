@@ -200,10 +200,10 @@ def test_rasters_and_volumes_are_not_mixed(tmp_path: Path) -> None:
     assert "1 image and 3 NIfTI volumes" in refused(tmp_path)
 
 
-@pytest.mark.parametrize("name", ["IM0001.dcm", "DICOMDIR", "1.IMA"])
+@pytest.mark.parametrize("name", ["IM0001.dcm", "1.IMA"])
 def test_dicom_is_to_be_converted_first(tmp_path: Path, name: str) -> None:
     (tmp_path / name).write_bytes(b"")
-    assert "1 DICOM file: convert each series to NIfTI first, such as by dcm2niix" in refused(tmp_path)
+    assert "1 DICOM file: convert each series to a NIfTI file first (dcm2niix" in refused(tmp_path)
 
 
 def test_dicom_beside_volumes_is_told(tmp_path: Path) -> None:

@@ -17,7 +17,9 @@ from rasters import photo, write_raster
 from shared_data import shared_data
 
 import batchfuse
-from batchfuse.report.report import Outcome
+from batchfuse.geometry.volume_grid import VolumeGrid
+from batchfuse.geometry.window import Window
+from batchfuse.storage.store import Store
 
 RECIPES = Path(__file__).parents[1] / "recipes"
 GRID = Affine(30, 0, 500_000, 0, -30, 5_600_000)
@@ -218,18 +220,14 @@ def write_volume(
     return nibabel.load(path)
 
 
-def volumes(recipe: Path, *overrides: str) -> tuple[list[Outcome], Path]:
-    """What became of the scenes, and the folder of their NIfTI files."""
-    report = run(recipe, "output.also=[nifti]", *overrides)
-    return list(report.outcomes), batchfuse.Recipe.load(recipe).output_folder
-
-
-def in_place_of(path: Path, reference: nibabel.Nifti1Image) -> NDArray[np.float64]:
-    """The voxels of a file that has to lie where the reference does."""
-    fused = nibabel.load(path)
-    assert fused.shape == reference.shape
-    assert np.allclose(fused.affine, reference.affine, atol=1e-5)
-    return np.asarray(fused.dataobj, np.float64)
+def fused_like(store: Path, reference: nibabel.Nifti1Image) -> NDArray[np.float64]:
+    """The voxels (i, j, k) of a store that has to lie where the reference does."""
+    fused = Store.open(store)
+    grid = fused.layout.grid
+    assert isinstance(grid, VolumeGrid)
+    assert grid.shape[::-1] == reference.shape
+    assert np.allclose(grid.affine, reference.affine, atol=1e-5)
+    return np.asarray(fused.read(Window.whole(grid.shape))[0].T, np.float64)
 
 
 def likeness(fused: NDArray[np.float64], image: nibabel.Nifti1Image) -> float:
@@ -239,32 +237,29 @@ def likeness(fused: NDArray[np.float64], image: nibabel.Nifti1Image) -> float:
 def test_the_mri_pet_recipe_gives_a_volume_in_the_mris_place(folder: Path) -> None:
     write_volume(folder / "volumes" / "anna_pet.nii.gz", 4, 1, "LPS", high=12)
     mri = write_volume(folder / "volumes" / "anna_mri.nii.gz", 2, 2, "PSR")
-    (outcome,), stores = volumes(folder / "mri-pet.yaml")
-    assert outcome.scene == "anna"
-    fused = in_place_of(stores / "anna.nii.gz", mri)
+    run(folder / "mri-pet.yaml")
+    fused = fused_like(folder / "mri-pet" / "anna.zarr", mri)
     pet = write_volume(folder / "same.nii.gz", 2, 1, "PSR", high=12)  # the PET as it lies on the MRI's grid
     assert min(likeness(fused, mri), likeness(fused, pet)) > 0.5
     assert (folder / "mri-pet" / "anna.quicklook.png").is_file()
 
 
 def test_the_ct_mri_recipe_takes_hounsfield_units_by_their_window(folder: Path) -> None:
-    write_volume(folder / "volumes" / "7_ct.nii", 2, 1, "LAS", low=-1000, high=1000)
-    mri = write_volume(folder / "volumes" / "7_mri.nii", 2, 2)
-    (outcome,), stores = volumes(folder / "ct-mri.yaml")
+    write_volume(folder / "volumes" / "7_ct.nii.gz", 2, 1, "LAS", low=-1000, high=1000)
+    mri = write_volume(folder / "volumes" / "7_mri.nii.gz", 2, 2)
+    (outcome,) = run(folder / "ct-mri.yaml").outcomes
     ct = outcome.scaling["ct"]
     assert (ct["low"], ct["high"]) == (-160, 240)
     assert ct["minimum"] == pytest.approx(-1000)
-    in_place_of(stores / "7.nii.gz", mri)
+    fused_like(folder / "ct-mri" / "7.zarr", mri)
 
 
 def test_the_t1_t2_recipe_fuses_two_contrasts_in_each_plane(folder: Path) -> None:
     write_volume(folder / "volumes" / "a_T2w.nii.gz", 2, 1)
     t1 = write_volume(folder / "volumes" / "a_T1w.nii.gz", 2, 2)
-    (outcome,), stores = volumes(folder / "t1-t2.yaml", "grid.mismatch=error")
-    axial = in_place_of(stores / "a.nii.gz", t1)
-    (outcome,), _ = volumes(folder / "t1-t2.yaml", "fusion.plane=sagittal", "output.path=t1-t2/sagittal")
-    assert outcome.status == "complete"
-    sagittal = in_place_of(stores / "sagittal" / "a.nii.gz", t1)
+    run(folder / "t1-t2.yaml", "grid.mismatch=error")
+    run(folder / "t1-t2.yaml", "fusion.plane=sagittal", "output.path=sagittal")
+    axial, sagittal = (fused_like(folder / path / "a.zarr", t1) for path in ("t1-t2", "sagittal"))
     assert 0 < np.abs(axial - sagittal).max() < 500
 
 
@@ -274,6 +269,6 @@ def test_the_bids_recipe_finds_subjects_and_sessions(folder: Path) -> None:
         write_volume(folder / f"sub-{sub}/ses-{ses}/pet/{stem}_trc-18FFDG_pet.nii.gz", 4, 1)
         write_volume(folder / f"sub-{sub}/ses-{ses}/anat/{stem}_T1w.nii.gz", 4, 2)
     (folder / "sub-02/ses-pre/pet/sub-02_ses-pre_trc-18FFDG_pet.nii.gz").unlink()
-    outcomes, stores = volumes(folder / "bids.yaml")
-    assert sorted(outcome.scene for outcome in outcomes) == ["01_post", "01_pre"]
-    assert stores == folder / "derivatives" / "batchfuse"
+    report = run(folder / "bids.yaml")
+    assert sorted(outcome.scene for outcome in report.outcomes) == ["01_post", "01_pre"]
+    assert (folder / "derivatives" / "batchfuse" / "01_post.zarr").is_dir()

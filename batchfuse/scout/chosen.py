@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from batchfuse.imagery.discovery import Discovery
+from batchfuse.imagery.files import DICOM_REMEDY
 from batchfuse.imagery.naming import printable
 from batchfuse.plan import Plan
-from batchfuse.scout.findings import CONVERT, Findings, counted
+from batchfuse.scout.findings import Findings, counted
 from batchfuse.scout.headers import Settings
 from batchfuse.scout.marks import Marked
 from batchfuse.scout.proposals import Patterns, Proposal
@@ -109,7 +110,7 @@ class Chosen:
         if self.found.results:
             yield f"{counted(self.found.results, 'image')} that an earlier run wrote"
         if self.found.dicom:
-            yield f"{counted(self.found.dicom, 'DICOM file')}: {CONVERT}"
+            yield f"{counted(self.found.dicom, 'DICOM file')}: {DICOM_REMEDY}"
 
     def failures(self) -> Iterator[str]:
         """Scenes that are complete by their names and can't be fused all the same."""

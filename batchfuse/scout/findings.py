@@ -10,18 +10,18 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from batchfuse.errors import RecipeError
+from batchfuse.imagery.files import DICOM_REMEDY, is_dicom_name
 from batchfuse.imagery.folders import list_files
 from batchfuse.imagery.naming import printable
 from batchfuse.imagery.nifti import is_volume
 from batchfuse.scout.marks import Marked, ending_of
 from batchfuse.scout.templates import escaped
-from batchfuse.scout.words import DICOM, HALVES, IMAGES, VOLUMES
+from batchfuse.scout.words import HALVES, IMAGES, VOLUMES
 
-__all__ = ["CONVERT", "Findings", "counted", "look"]
+__all__ = ["Findings", "counted", "look"]
 
 MOST_FILES = 200_000
 """More are not sketched: narrower folders say better what is meant."""
-CONVERT = "convert each series to NIfTI first, such as by dcm2niix -z y -o OUT FOLDER"
 A_PAIR = (
     "a pair is two images of one place that are called alike but for a word, such as a_thermal.tif and "
     "a_optical.tif, thermal/a.tif and optical/a.tif, or a_PET.nii.gz and a_CT.nii.gz"
@@ -59,7 +59,7 @@ class Findings:
         usable = [file for file in files if not file.no_image]
         place = printable(self.base)
         if self.dicom and not usable:
-            return f"{place}: {counted(self.dicom, 'DICOM file')}: {CONVERT}"
+            return f"{place}: {counted(self.dicom, 'DICOM file')}: {DICOM_REMEDY}"
         if not files:
             other = f" ({counted(self.others, 'other file')})" if self.others else ""
             return f"{place}: no images{other}: show a folder with GeoTIFF, JP2, PNG, JPEG or NIfTI files"
@@ -103,7 +103,7 @@ def look(places: Sequence[Path]) -> Findings:
     results += [path for path in volumes if path.rpartition("/")[0] in outputs]
     stems = {_stem(path) for path in volumes if path.lower().endswith(HALVES)}
     headers = [path for path in below if path.lower().endswith((".hdr", ".hdr.gz")) and _stem(path) in stems]
-    dicom = sum(path.lower().endswith(DICOM) for path in below)
+    dicom = sum(is_dicom_name(path) for path in below)
     seen = {*images, *volumes, *headers}
     return Findings(
         base,

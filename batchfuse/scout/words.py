@@ -12,7 +12,6 @@ __all__ = [
     "ANATOMY",
     "COLOUR_LETTERS",
     "DETAIL",
-    "DICOM",
     "HALVES",
     "IMAGES",
     "LAST_LETTERS",
@@ -38,8 +37,6 @@ VOLUMES = (".nii", ".nii.gz")
 """Endings of NIfTI volumes."""
 HALVES = (".img", ".img.gz")
 """Endings of what may be the voxels of a NIfTI volume whose header lies beside it, or a raster."""
-DICOM = (".dcm", ".dicom", ".ima", "dicomdir")
-"""Endings of DICOM files, which have to be converted first."""
 
 
 @dataclass(frozen=True, slots=True)

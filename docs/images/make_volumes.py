@@ -6,6 +6,7 @@ python docs/images/make_volumes.py
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 import nibabel
@@ -40,11 +41,11 @@ def main() -> None:
     page.convert("RGB").save(HERE / "volumes.png", optimize=True)
 
 
-def _write(path: Path, spacing: float, made: object) -> None:
+def _write(path: Path, spacing: float, made: Callable[..., Volume]) -> None:
     """One volume of the head, RAS, its world's origin in the middle."""
     ends = [1.06 * reach for reach in REACH]
     axes = [np.arange(-end, end, spacing) for end in ends]
-    values = made(*np.meshgrid(*axes, indexing="ij"))  # type: ignore[operator]
+    values = made(*np.meshgrid(*axes, indexing="ij"))
     affine = np.diag([spacing, spacing, spacing, 1.0])
     affine[:3, 3] = [axis[0] for axis in axes]
     nibabel.save(nibabel.Nifti1Image(values.astype(np.float32), affine), path)
