@@ -25,6 +25,7 @@ from click.testing import CliRunner
 from numpy.typing import NDArray
 from PIL import Image
 from rasters import photo, write_raster
+from volumes import anatomy, oblique, write_nifti, write_volume_store
 
 import batchfuse
 from batchfuse.cli import commands
@@ -147,6 +148,9 @@ def of_outputs(folder: Path) -> None:
     """The quickstart's fused scene, of which a corner is enough."""
     of_tiling(folder)
     assert batchfuse.run(batchfuse.Recipe.load(folder / "recipe.yaml")).exit_code == 0
+    (folder / "volumes").mkdir()
+    reference = write_nifti(folder / "mri.nii.gz", anatomy(), oblique())
+    write_volume_store(folder / "volumes" / "brain.zarr", reference, anatomy())
 
 
 def of_tiling(folder: Path) -> None:
