@@ -25,6 +25,8 @@ from click.testing import CliRunner
 from numpy.typing import NDArray
 from PIL import Image
 from rasters import photo, write_raster
+from volume_stores import anatomy, oblique, write_volume_store
+from volume_stores import write_nifti as write_volume
 from volumes import write_nifti
 
 import batchfuse
@@ -148,6 +150,9 @@ def of_outputs(folder: Path) -> None:
     """The quickstart's fused scene, of which a corner is enough."""
     of_tiling(folder)
     assert batchfuse.run(batchfuse.Recipe.load(folder / "recipe.yaml")).exit_code == 0
+    (folder / "volumes").mkdir()
+    reference = write_volume(folder / "mri.nii.gz", anatomy(), oblique())
+    write_volume_store(folder / "volumes" / "brain.zarr", reference, anatomy())
 
 
 def of_tiling(folder: Path) -> None:

@@ -63,7 +63,8 @@ def test_both_readers_see_the_reference_s_world(tmp_path: Path, world: str, qfor
     assert (image.header["qform_code"], image.header["sform_code"]) == (qform, sform)
     assert image.header.get_xyzt_units() == ("mm", "sec")
     there, here = SimpleITK.ReadImage(made.path), SimpleITK.ReadImage(reference)
-    assert np.array_equal(SimpleITK.GetArrayFromImage(there), values, equal_nan=True)
+    # ITK reads NaN as 0
+    assert np.array_equal(SimpleITK.GetArrayFromImage(there), np.nan_to_num(values))
     for corner in itertools.product(*((0, n - 1) for n in values.shape[::-1])):
         point = there.TransformIndexToPhysicalPoint(corner)
         np.testing.assert_allclose(point, here.TransformIndexToPhysicalPoint(corner), atol=1e-4)
@@ -84,8 +85,8 @@ def test_the_header_says_what_made_it_and_names_nobody(tmp_path: Path) -> None:
     made = export(store, NIFTI, tmp_path / "plain.nii.gz").path
     assert b"Doe" not in gzip.decompress(made.read_bytes())
     header = nibabel.load(made).header
-    assert bytes(header["descrip"]) == b"batchfuse 0.1.0: res2netfuse l1, mri + pet"
-    assert [bytes(header[name]) for name in ("aux_file", "intent_name", "db_name", "data_type")] == [b""] * 4
+    assert header["descrip"].item() == b"batchfuse 0.1.0: res2netfuse l1, mri + pet"
+    assert [header[name].item() for name in ("aux_file", "intent_name", "db_name", "data_type")] == [b""] * 4
     assert (header["intent_code"], header["cal_max"]) == (0, 300)
     assert [extension.get_code() for extension in header.extensions] == [6]
 
@@ -93,7 +94,7 @@ def test_the_header_says_what_made_it_and_names_nobody(tmp_path: Path) -> None:
     assert kept.exit_code == 0, kept.output
     header = nibabel.load(tmp_path / "kept.nii.gz").header
     assert bytes(header["descrip"]).startswith(b"batchfuse ")
-    assert [bytes(header[name]) for name in ("aux_file", "intent_name", "db_name")] == [b"Doe^John"] * 3
+    assert [header[name].item() for name in ("aux_file", "intent_name", "db_name")] == [b"Doe^John"] * 3
     assert [extension.get_code() for extension in header.extensions] == [2, 6]
 
 
@@ -106,7 +107,7 @@ def test_a_long_description_is_cut(tmp_path: Path) -> None:
         store.write(tile, anatomy()[tile.core.slices][None])
     store.seal()
     header = nibabel.load(export(store, NIFTI, tmp_path / "b.nii.gz").path).header
-    assert len(bytes(header["descrip"])) == 79
+    assert len(header["descrip"].item()) == 79
 
 
 @pytest.mark.parametrize("dtype", ["uint8", "uint16", "int16"])
@@ -136,7 +137,9 @@ def test_float16_is_written_as_float32_with_a_word(tmp_path: Path) -> None:
 @pytest.mark.parametrize("stretch", ["minmax", "percentiles"])
 def test_a_stretch_is_of_the_whole_volume(tmp_path: Path, stretch: str) -> None:
     values = holes(anatomy(), np.nan)
-    reference = write_nifti(tmp_path / "r.nii", anatomy(), header={"scl_slope": 3.0, "cal_max": 200.0})
+    reference = write_nifti(
+        tmp_path / "r.nii", anatomy(), header={"scl_slope": 3.0, "scl_inter": 0.0, "cal_max": 200.0}
+    )
     store = write_volume_store(tmp_path / "a.zarr", reference, values)
     made = export(store, Export(to="nifti", stretch=stretch), tmp_path / "a.nii.gz")  # type: ignore[arg-type]
     image = nibabel.load(made.path)
@@ -237,7 +240,7 @@ def test_a_damaged_tile_is_named_and_leaves_no_file(tmp_path: Path) -> None:
 def test_a_file_that_does_not_come_back_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     reference = write_nifti(tmp_path / "r.nii", anatomy())
     store = write_volume_store(tmp_path / "a.zarr", reference, anatomy())
-    monkeypatch.setattr(nifti_file, "_compress", lambda _, _plain, made: made.write_bytes(b"") or 7)
+    monkeypatch.setattr(nifti_file, "_compress", lambda *paths: paths[2].write_bytes(b"") or 7)
     with pytest.raises(StoreError, match="does not come back"):
         export(store, NIFTI, tmp_path / "a.nii.gz")
     monkeypatch.undo()
