@@ -244,20 +244,6 @@ def test_a_wrong_value_is_one_line_with_its_place_and_the_remedy(
 
 
 @pytest.mark.parametrize(
-    ("key", "value", "now"),
-    [
-        ("fusion.plane", "coronal", "axial"),
-        ("inputs.optical.volume", "0", "rasters, without it"),
-        ("inputs.optical.labels", "true", "false"),
-    ],
-)
-def test_what_is_still_to_come_says_what_works_now(tmp_path: Path, key: str, value: str, now: str) -> None:
-    (line,) = refused(tmp_path, TWO, f"{key}={value}")
-    assert line.startswith(f"--set {key}=")
-    assert line.endswith(f"is not built yet; what works now: {now}")
-
-
-@pytest.mark.parametrize(
     ("output", "line"),
     [
         ("{shard: 256}", "output.shard: shards are of format 3 only: say `zarr_format: 3` beside it"),

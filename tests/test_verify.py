@@ -20,7 +20,7 @@ from test_format_3 import LAYOUTS
 from test_store import GRID, LAYOUT, RECORD, WHOLE, fill_store, image
 
 import batchfuse
-from batchfuse import plan
+from batchfuse import scene_jobs
 from batchfuse.cli import commands
 from batchfuse.encoding import Encoding
 from batchfuse.errors import StoreError
@@ -414,13 +414,13 @@ def test_of_a_campaign_only_the_scene_itself_is_opened(
         shutil.copy(tmp_path / f"in/a_{role}.tif", tmp_path / f"in/b_{role}.tif")
     recipe = batchfuse.Recipe(inputs=INPUTS, folder=tmp_path, scaling="campaign")
     assert batchfuse.run(recipe).exit_code == 0
-    files, open_source = [], plan.open_source
+    files, open_source = [], scene_jobs.open_source
 
     def opened(role: str, paths: Any, **options: Any) -> Any:
         files.extend(path.name for path in paths)
         return open_source(role, paths, **options)
 
-    monkeypatch.setattr(plan, "open_source", opened)
+    monkeypatch.setattr(scene_jobs, "open_source", opened)
     found = merged(list(measure(tmp_path / "fused/b.zarr")))
     assert found.holds
     assert sorted(files) == ["b_optical.tif", "b_thermal.tif"]
