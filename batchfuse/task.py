@@ -46,6 +46,7 @@ __all__ = [
 
 STORES = 256  # open stores a process keeps: more than it drives scenes at a time
 FUSERS = 2  # networks it keeps
+STRIP = 64  # voxels along a cut that are read at once
 
 T = TypeVar("T")
 
@@ -222,10 +223,22 @@ def cut_window(work: Work, window: Window) -> list[NDArray[np.float32]]:
     """
     cuts = []
     for source in _aligned_sources(work):
-        values, valid = source.read(window)
-        cuts.append(np.where(valid, values[0], np.float32(np.nan)))
+        cut = np.empty(window.shape, np.float32)
+        for part in _strips(window):
+            values, valid = source.read(part)
+            cut[part.relative_to(window).slices] = np.where(valid, values[0], np.float32(np.nan))
+        cuts.append(cut)
     fused = encoding(work).decoded(_store(work).read(window))[0]
     return [*cuts, fused.astype(np.float32)]
+
+
+def _strips(window: Window) -> Iterator[Window]:
+    """A window in strips along its longest axis: under a whole oblique cut lies much of a source."""
+    axis = int(np.argmax(window.shape))
+    for first in range(window.start[axis], window.stop[axis], STRIP):
+        start, stop = list(window.start), list(window.stop)
+        start[axis], stop[axis] = first, min(first + STRIP, window.stop[axis])
+        yield Window(tuple(start), tuple(stop))
 
 
 def compared_window(work: Work, index: int, window: Window) -> tuple[int, Offset | None]:
