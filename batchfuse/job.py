@@ -20,13 +20,6 @@ from batchfuse.recipe import Export
 
 __all__ = ["Job", "Ranges"]
 
-# measured with benchmarks/memory.py, rounded up
-PROCESS_BYTES = 600_000_000  # Python with its libraries, and GDAL's cache of blocks
-NETWORK_BYTES = 250_000_000  # the features of one window that the network computes at a time
-PIXEL_BYTES = 60  # a band and pixel of a tile, with every copy on its way
-SOURCE_PIXELS = 16_000_000  # of a source finer than the grid, at most so many are read at once
-SOURCE_BYTES = 14  # a band and pixel of those
-
 
 @dataclass(frozen=True, slots=True)
 class Ranges:
@@ -70,6 +63,8 @@ class Job:
     """Name of its strategy."""
     strategy_parameters: Mapping[str, float]
     """All that the strategy has, defaults filled in."""
+    network_bytes: int
+    """What the method holds in memory for each tile at work, whatever the tile's size."""
     weights: str
     """Name or file of the weights; empty where the method has none."""
     dtype: str
@@ -135,14 +130,3 @@ class Job:
             store=self.store.absolute(),
             weights=weights,
         )
-
-    def memory(self, threads: int) -> int:
-        """Bytes that a worker needs, roughly, which fuses so many tiles at once."""
-        edges = zip(self.tiling.sizes, self.tiling.halos, self.tiling.shape, strict=True)
-        pixels = math.prod(min(size + 2 * halo, n) for size, halo, n in edges)
-        task = NETWORK_BYTES
-        for source, alignment in zip(self.scene.sources, self.alignments, strict=True):
-            finer = math.prod(max(1.0, footprint) for footprint in alignment.footprint)
-            read = min(pixels * finer, SOURCE_PIXELS)
-            task += int(len(source.bands) * (pixels * PIXEL_BYTES + read * SOURCE_BYTES))
-        return PROCESS_BYTES + min(threads, len(self.tiling)) * task

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from batchfuse.budget import memory_of_a_worker
 from batchfuse.errors import RecipeError, SceneError
 from batchfuse.fusion.methods import Method, method
 from batchfuse.fusion.shipped import weights_checksum
@@ -61,10 +62,6 @@ class Plan:
             campaign=tuple(job.absolute() for job in self.campaign),
         )
 
-    def memory(self, threads: int) -> int:
-        """Bytes that a worker with so many threads needs for the largest of the scenes, roughly."""
-        return max((job.memory(threads) for job in self.jobs), default=0)
-
     def to_dict(self, threads: int) -> dict[str, Any]:
         """For ``plan --json``, with the memory of a worker that fuses so many tiles at once."""
         return {
@@ -74,7 +71,7 @@ class Plan:
             "unmatched": [{"path": str(u.path), "role": u.role, "reason": u.reason} for u in self.unmatched],
             "tiles": self.tiles,
             "bytes_out": sum(job.bytes_out for job in self.jobs),
-            "memory_of_a_worker": self.memory(threads),
+            "memory_of_a_worker": memory_of_a_worker(self.jobs, threads),
         }
 
 

@@ -122,6 +122,7 @@ def _job(making: Making, name: str, sources: tuple[Source, ...]) -> Job:
         fuser=making.fuser,
         strategy=strategy.name,
         strategy_parameters=parameters,
+        network_bytes=strategy.memory,
         weights=making.weights,
         dtype=recipe.output.dtype,
         units=recipe.output.units,

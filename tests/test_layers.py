@@ -51,7 +51,7 @@ ORDER = (
     ("processes",),
     ("recipe_file", "recipe_mistakes", "recipe_values", "profile", "recipe_grid", "recipe"),
     ("job",),
-    ("scene_jobs",),
+    ("budget", "scene_jobs"),
     ("plan",),
     ("place",),
     ("changes", "cluster", "encoding", "exports", "status", "stored_recipe", "workers"),

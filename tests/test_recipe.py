@@ -574,7 +574,7 @@ def test_a_profile_file_is_read_and_checked(tmp_path: Path) -> None:
         'mine.yaml:1: cluster: "slurm" is not built yet; what works now: threads, processes, a scheduler\'s '
         "address (tcp://host:8786) or its scheduler file (scheduler.json)",
         "mine.yaml:3: threads: found 0; give auto, or a number from 1 to 1024",
-        'mine.yaml:4: memory: "lots" is not built yet; what works now: null, and tiles.size to need less',
+        'mine.yaml:4: memory: found "lots"; give a number with its unit, such as 16GB, 1.5 GiB or 800MB',
         'mine.yaml:5: device: found "gpu"; allowed: auto, cpu, cuda, cuda:N, mps',
         'mine.yaml:6: precision: "float16" is not built yet; what works now: auto, float32',
         "mine.yaml:7: walltime: unknown key (found 1); allowed: "

@@ -133,10 +133,13 @@ def _aligned(rows: list[tuple[str, ...]]) -> list[str]:
 
 def _memory(plan: Plan, profile: Profile) -> str:
     """What a process needs, and of how many."""
+    from batchfuse.budget import memory_of_a_worker, within_memory
     from batchfuse.profile import is_remote
 
-    workers, threads = profile.numbers()
+    workers, threads = within_memory(plan.jobs, profile).numbers()
     of = "memory" if workers == 1 else f"memory in each of {workers} processes,"
     if is_remote(profile.cluster):  # how many they are, and of how many threads, is known only there
         of = "memory in a worker"
-    return f"{sized(plan.memory(threads))} of {of} with {counted(threads, 'tile')} at a time"
+    return (
+        f"{sized(memory_of_a_worker(plan.jobs, threads))} of {of} with {counted(threads, 'tile')} at a time"
+    )
