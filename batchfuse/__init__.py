@@ -22,7 +22,8 @@ if TYPE_CHECKING:
     )
     from batchfuse.fusion.arrays import fuse
     from batchfuse.fusion.methods import Method, Strategy, register
-    from batchfuse.plan import Job, Plan, make_plan
+    from batchfuse.job import Job
+    from batchfuse.plan import Plan, make_plan
     from batchfuse.recipe import Profile, Recipe
     from batchfuse.report.report import Outcome, Report
 
@@ -62,7 +63,8 @@ _HOMES = {
     ),
     "batchfuse.fusion.arrays": ("fuse",),
     "batchfuse.fusion.methods": ("Method", "Strategy", "register"),
-    "batchfuse.plan": ("Job", "Plan", "make_plan"),
+    "batchfuse.job": ("Job",),
+    "batchfuse.plan": ("Plan", "make_plan"),
     "batchfuse.recipe": ("Profile", "Recipe"),
     "batchfuse.report.report": ("Outcome", "Report"),
     "batchfuse.engine": ("run",),

@@ -15,7 +15,8 @@ from batchfuse.cluster import Cluster
 from batchfuse.errors import RecipeError
 from batchfuse.files import replace_file
 from batchfuse.fusion.methods import method
-from batchfuse.plan import Failure, Job, Plan, Ranges
+from batchfuse.job import Job, Ranges
+from batchfuse.plan import Failure, Plan
 from batchfuse.recipe import differences
 from batchfuse.report.progress import Progress, counted
 

@@ -16,7 +16,8 @@ from batchfuse.imagery.distribution import Column, Distribution, Unit
 from batchfuse.imagery.scaling import byte_range, is_byte, nothing_valid, units_of
 from batchfuse.imagery.scene import Source
 from batchfuse.imagery.tally import Tally
-from batchfuse.plan import Job
+from batchfuse.imagery.volume_alignment import VolumeAlignment
+from batchfuse.job import Job
 
 __all__ = ["Found", "measured_over"]
 
@@ -213,7 +214,7 @@ def _refined_parts(
         told(number + 1, len(jobs))
 
 
-def _placed(job: Job, index: int) -> tuple[Source, Alignment]:
+def _placed(job: Job, index: int) -> tuple[Source, Alignment | VolumeAlignment]:
     return job.scene.sources[index], job.alignments[index]
 
 

@@ -12,18 +12,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from batchfuse.changes import changes
-from batchfuse.errors import StoreError
+from batchfuse.errors import SceneError, StoreError
 from batchfuse.evaluation.eight_bit import rounded
 from batchfuse.fusion.color import grey
+from batchfuse.geometry.grid import Grid
 from batchfuse.geometry.window import Window
 from batchfuse.imagery.pixels import read_pixels
 from batchfuse.imagery.scene import Source
-from batchfuse.plan import Job
+from batchfuse.job import Job
 from batchfuse.scene_run import stored_survey
 from batchfuse.storage.store import Store
 from batchfuse.task import Compute, Work, read_scene
 
-__all__ = ["Beside", "Comparison", "FusedFile", "FusedStore", "compared_store"]
+__all__ = ["Beside", "Comparison", "FusedFile", "FusedStore", "compared_store", "refuse_volumes"]
 
 STRIP = 2**20  # pixels read at a time, with all their copies
 
@@ -105,7 +106,9 @@ class Comparison:
     @property
     def shape(self) -> tuple[int, int]:
         """Rows and columns."""
-        return self.work.job.scene.grid.shape
+        grid = self.work.job.scene.grid
+        assert isinstance(grid, Grid)
+        return grid.shape
 
     @property
     def stacks(self) -> int:
@@ -127,12 +130,22 @@ class Comparison:
         return Beside(sources, fused, valid)
 
 
+def refuse_volumes(job: Job) -> None:
+    """Raises SceneError where the scene is of volumes: the figures are of images."""
+    if job.is_volume:
+        raise SceneError(
+            f"{job.reference.name} is a volume: figures of volumes are not built yet; "
+            "what works now: rasters, such as slices saved as images"
+        )
+
+
 def compared_store(job: Job) -> Comparison:
     """The store of a planned scene beside its sources.
 
     Raises:
         StoreError: it is missing, not complete, damaged, or was made otherwise than the job says.
     """
+    refuse_volumes(job)
     if not job.store.exists():
         raise StoreError(f"{job.store} is not there: fuse it first, with `batchfuse run`")
     store = Store.open(job.store)

@@ -12,12 +12,14 @@ from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from batchfuse.budget import told_want, within_memory
 from batchfuse.campaign import ready
 from batchfuse.cluster import Cluster, Stopped, Worker, opened_cluster
 from batchfuse.errors import RecipeError, SceneError
 from batchfuse.imagery.naming import natural_order
+from batchfuse.job import Job
 from batchfuse.pace import Pace
-from batchfuse.plan import Job, Plan, make_plan
+from batchfuse.plan import Plan, make_plan
 from batchfuse.profile import is_remote
 from batchfuse.recipe import Profile, Recipe
 from batchfuse.report.progress import Progress, Silence, counted, duration
@@ -76,10 +78,10 @@ def run_plan(
     one ends it at once, and is raised again.
 
     Raises:
-        RecipeError: the profile or the output folder can't be used.
+        RecipeError: the profile or the output folder can't be used, or a tile needs more memory than allowed.
         BusyError: another run writes into the output folder.
     """
-    profile = profile or Profile()
+    profile = within_memory(plan.jobs, profile or Profile())
     folder = plan.recipe.output_folder
     _prepare(folder)
     if is_remote(profile.cluster):
@@ -154,6 +156,8 @@ class _Runner:
         self._write_report()
         if not plan.jobs or (plan.failures and plan.recipe.on_error == "fail"):
             return
+        if want := told_want(plan.jobs, self.profile):
+            self.progress.note(f"warning: {want}")
         with opened_cluster(self.profile) as cluster:
             self._cluster, self.workers = cluster, cluster.pool.workers
             if len(self.workers) > 1 or self.profile.cluster != "threads":

@@ -13,8 +13,8 @@ from batchfuse.errors import BatchfuseError, RecipeError
 from batchfuse.evaluation.contenders import Contender
 from batchfuse.evaluation.figure_names import label, why_undefined
 from batchfuse.evaluation.results import Evaluation, Figures, Measured, weighted
+from batchfuse.job import Job
 from batchfuse.measuring import Part, Settings, Subject, Survey, measure, survey
-from batchfuse.plan import Job
 from batchfuse.processes import Submit, processes
 
 __all__ = ["evaluate"]

@@ -20,9 +20,11 @@ from batchfuse.fusion.device import resolved_device
 from batchfuse.geometry.tiling import Tiling
 from batchfuse.geometry.window import Window
 from batchfuse.imagery.discovery import NAMELESS, Discovery
+from batchfuse.job import Job
 from batchfuse.machine import cores
-from batchfuse.plan import Job, found_scenes, make_plan
+from batchfuse.plan import found_scenes, make_plan
 from batchfuse.recipe import Recipe
+from batchfuse.scene_jobs import without_volume
 from batchfuse.scene_run import stored_survey
 from batchfuse.storage.store import Store
 from batchfuse.stored_recipe import stored_recipe
@@ -32,12 +34,12 @@ __all__ = ["LIMIT", "Exactness", "compared", "measure", "merged", "places"]
 
 LIMIT = 1e-6
 """Of the range 0..1, beyond what the stored type rounds."""
-EDGE = 256
-"""Pixels of a window's edge."""
+EDGE = {2: 256, 3: 64}
+"""Pixels of a window's edge, of a raster and of a volume."""
 FURTHER = 20
 """Pixels read beyond the halo."""
 OF_EACH = 4
-"""Windows on corners of tiles, on edges that run along, on edges that run down, and anywhere."""
+"""Windows on corners of tiles, on edges along each axis, and anywhere."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +95,7 @@ def measure(path: Path, folder: Path | None = None) -> Iterator[Exactness]:
     scalings, surveys = stored_survey(store)
     compute = Compute(str(resolved_device("auto")), store.record["precision"], cores())
     work = Work(uuid.uuid4().hex, job, scalings, surveys, compute)
-    further = tuple(halo + FURTHER for halo in job.tiling.halos)
+    further = tuple(halo and halo + FURTHER for halo in job.tiling.halos)
     for core in places(store.tiling):
         fused, valid = fuse_window(work, core, core.grown(further, store.grid.shape))
         yield compared(encoding(work), fused, valid, store.read(core))
@@ -135,23 +137,25 @@ def _steps(stored: NDArray[Any]) -> NDArray[Any]:
 def places(tiling: Tiling) -> list[Window]:
     """Windows centred where tiles meet, and some anywhere: the same ones each time."""
     chance = random.Random(0)
-    rows, columns = tiling.shape
-    along, down = (range(size, n, size) for size, n in zip(tiling.sizes, tiling.shape, strict=True))
+    shape = tiling.shape
+    seams = [range(size, n, size) for size, n in zip(tiling.sizes, shape, strict=True)]
     centres = []
     for _ in range(OF_EACH):
-        anywhere = chance.randrange(rows), chance.randrange(columns)
-        on_row = chance.choice(along) if along else anywhere[0]
-        on_column = chance.choice(down) if down else anywhere[1]
-        centres += [anywhere, (on_row, on_column), (on_row, anywhere[1]), (anywhere[0], on_column)]
-    found = [_around(centre, tiling.shape) for centre in centres]
+        anywhere = tuple(chance.randrange(n) for n in shape)
+        on = tuple(chance.choice(cuts) if cuts else at for cuts, at in zip(seams, anywhere, strict=True))
+        centres += [anywhere, on]
+        for axis in range(len(shape)):
+            centres.append((*anywhere[:axis], on[axis], *anywhere[axis + 1 :]))
+    found = [_around(centre, shape) for centre in centres]
     return sorted(set(found), key=lambda window: window.start)
 
 
 def _around(centre: tuple[int, ...], shape: tuple[int, ...]) -> Window:
+    edge = EDGE[len(shape)]
     start = tuple(
-        max(0, min(at - EDGE // 2, n - EDGE)) for at, n in zip(centre, shape, strict=True)
+        max(0, min(at - edge // 2, n - edge)) for at, n in zip(centre, shape, strict=True)
     )  # moved inside at the image's edge
-    stop = tuple(min(n, first + EDGE) for first, n in zip(start, shape, strict=True))
+    stop = tuple(min(n, first + edge) for first, n in zip(start, shape, strict=True))
     return Window(start, stop)
 
 
@@ -180,7 +184,9 @@ def _job(store: Store, folder: Path) -> Job:
         ) from None
     if not plan.jobs:
         raise StoreError(f"{store.path}: {plan.failures[0].reason}")
-    job = replace(plan.jobs[0], store=store.path)
+    # of a 4-D file, the scene of one volume
+    chosen = next((job for job in plan.jobs if job.scene.name == name), plan.jobs[0])
+    job = replace(chosen, store=store.path)
     changed = changes(store.record, {**job.record, "precision": store.record.get("precision")})
     if changed:
         raise StoreError(f"{store.path} was made otherwise than it would be now: {'; '.join(changed)}")
@@ -190,7 +196,8 @@ def _job(store: Store, folder: Path) -> Job:
 def _found(recipe: Recipe, name: str) -> Discovery:
     """The one scene alone: of a campaign, too, no other file is opened."""
     found = found_scenes(recipe)
-    scenes = [scene for scene in found.scenes if scene.name == name]
+    names = (name, without_volume(name))
+    scenes = [scene for scene in found.scenes if scene.name in names]
     if not scenes and [scene.name for scene in found.scenes] == [NAMELESS]:
         scenes = list(found.scenes)  # no wildcard names it, and `fuse` calls its store as it was told
     if not scenes:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -15,13 +15,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from batchfuse.errors import StoreError
-from batchfuse.geometry.tiling import Tiling
 from batchfuse.geometry.window import Window
 from batchfuse.imagery.scene import can_hold
 from batchfuse.imagery.tally import Tally, is_counted, refined, tallied, value_of
 from batchfuse.recipe import Export
 from batchfuse.storage.export import Picture, signature_of, write_cog, write_png
-from batchfuse.storage.store import Store
+from batchfuse.storage.store import RasterLayout, Store, VolumeLayout
 
 __all__ = ["Exported", "export", "export_again", "outdated"]
 
@@ -63,18 +62,24 @@ def export(
     """
     if not store.complete:
         raise StoreError(f"{store.path} is not complete: run its recipe again, then export it")
-    if refused := wanted.refusal(len(store.bands)):
+    if refused := wanted.refusal(len(store.bands), isinstance(store.layout, VolumeLayout)):
         raise StoreError(f"{store.path}: {refused}")
     if path.is_dir():
         raise StoreError(f"{path} is a folder: name a file")
     if path.exists() and not overwrite:
         raise StoreError(f"{path} is there already: name another file, or --overwrite to replace it")
+    if isinstance(store.layout, VolumeLayout) and not store.layout.header:
+        raise StoreError(f"{store.path} is a reduced level: export the store that it is part of")
     rendering = Rendering(store, wanted)
-    picture = rendering.picture()
-    if wanted.to == "png":
-        write_png(picture, rendering.pieces(), path)
+    if wanted.to == "nifti":
+        from batchfuse.storage.nifti_file import write_nifti
+
+        header = rendering.header()
+        write_nifti(header, store.grid.shape, rendering.dtype, rendering.pieces(), path)
+    elif wanted.to == "png":
+        write_png(rendering.picture(), rendering.pieces(), path)
     else:
-        write_cog(picture, rendering.pieces(), path, threads)
+        write_cog(rendering.picture(), rendering.pieces(), path, threads)
     return Exported(path, rendering.dtype, tuple(rendering.doubts()))
 
 
@@ -86,7 +91,7 @@ def export_again(path: Path, wanted: Export, anew: bool) -> Exported:
     store = Store.open(path)
     place = wanted.beside(path)
     if place.exists():
-        found = signature_of(place)
+        found = _signature_of(place, wanted)
         if found is None:
             raise StoreError(
                 f"{place} is there and is no export of batchfuse: move it away, or give another `output.path`"
@@ -100,21 +105,31 @@ def outdated(path: Path, wanted: Sequence[Export]) -> list[str]:
     """Names of exports beside the store at ``path`` that are not wanted now and show an earlier image."""
     store = Store.open(path)
     kinds = {export.to for export in wanted}
-    others = [Export(to=to) for to in ("cog", "png") if to not in kinds]
+    others = [Export(to=to) for to in ("cog", "png", "nifti") if to not in kinds]
     found = [(other, other.beside(path)) for other in others]
     return [
         place.name
         for other, place in found
         if place.exists()
-        and (made := signature_of(place)) is not None
+        and (made := _signature_of(place, other)) is not None
         and made.get("store") != _signature(store, other)["store"]
     ]
+
+
+def _signature_of(path: Path, wanted: Export) -> dict[str, Any] | None:
+    """What the file at ``path`` was made of, or None where it is no export of ours."""
+    if wanted.to != "nifti":
+        return signature_of(path)
+    from batchfuse.storage.nifti_file import nifti_signature_of
+
+    return nifti_signature_of(path)
 
 
 def _signature(store: Store, wanted: Export) -> dict[str, Any]:
     """What decides the bytes of an export: equal signatures, equal files."""
     record = hashlib.sha256(json.dumps(store.record, sort_keys=True).encode()).hexdigest()
-    return {"dtype": wanted.dtype, "stretch": wanted.stretch, "store": record}
+    made = {"dtype": wanted.dtype, "stretch": wanted.stretch, "store": record}
+    return {**made, "keep_text": wanted.keep_text} if wanted.to == "nifti" else made
 
 
 class Rendering:
@@ -127,23 +142,21 @@ class Rendering:
         self.store = store
         self.wanted = wanted
         plain = "uint8" if wanted.to == "png" or wanted.stretch != "none" else store.dtype
-        # GDAL has no float16 in GeoTIFFs before 3.11
+        # NIfTI has no float16, and GDAL none in GeoTIFFs before 3.11
         self.dtype = (wanted.dtype or plain).replace("float16", "float32")
         """Type of the file's pixels."""
         self._real = np.dtype(self.dtype).kind == "f"
         self._unit = store.record.get("recipe", {}).get("output", {}).get("units") == "unit"
         self._scale, self._offset = store.layout.packing
-        self._tiling = Tiling(store.grid.shape, store.tile_size, halo=0)
+        self._tiling = store.tiling
         same = store.dtype.replace("float16", "float32") == self.dtype
-        self._as_is = wanted.to == "cog" and wanted.stretch == "none" and same
+        self._as_is = wanted.to != "png" and wanted.stretch == "none" and same
 
     def picture(self) -> Picture:
         """All that the file says but for its pixels."""
         png, layout = self.wanted.to == "png", self.store.layout
-        kept = not png and self.wanted.stretch == "none"
-        scale, offset = (self._scale, self._offset) if kept else (None, None)
-        if kept and not self._as_is and self._unit:
-            scale, offset = (None, None) if self._real else (1 / self._top, 0.0)
+        assert isinstance(layout, RasterLayout)
+        scale, offset = self._packing
         return Picture(
             grid=layout.grid,
             bands=layout.bands,
@@ -152,9 +165,39 @@ class Rendering:
             alpha=self._alpha,
             scale=scale,
             offset=offset,
-            units=layout.units if kept else None,
+            units=layout.units if self._keeps_values else None,
             signature=_signature(self.store, self.wanted),
         )
+
+    def header(self) -> bytes:
+        """The header of a NIfTI file."""
+        from batchfuse.storage.nifti_header import export_header
+
+        layout = self.store.layout
+        assert isinstance(layout, VolumeLayout)
+        return export_header(
+            layout.header,
+            self.dtype,
+            self._packing,
+            _description(self.store.record),
+            _signature(self.store, self.wanted),
+            keep_text=self.wanted.keep_text,
+            keep_display=self._keeps_values and not self._unit,
+        )
+
+    @property
+    def _keeps_values(self) -> bool:
+        """Whether the file's values mean what the store's do."""
+        return self.wanted.to != "png" and self.wanted.stretch == "none"
+
+    @property
+    def _packing(self) -> tuple[float | None, float | None]:
+        """Scale and offset of the file's values."""
+        if not self._keeps_values:
+            return None, None
+        if not self._as_is and self._unit:
+            return (None, None) if self._real else (1 / self._top, 0.0)
+        return self._scale, self._offset
 
     def pieces(self) -> Iterator[tuple[Window, NDArray[Any]]]:
         """The file's pixels, tile by tile."""
@@ -173,7 +216,8 @@ class Rendering:
     def doubts(self) -> Iterator[str]:
         """What the type can't hold, in sentences for people."""
         if (self.wanted.dtype or self.store.dtype) == "float16" and self._real:
-            yield "GDAL's GeoTIFF has no float16 before GDAL 3.11: the values are written as float32"
+            lacking = "NIfTI" if self.wanted.to == "nifti" else "GDAL's GeoTIFF before GDAL 3.11"
+            yield f"{lacking} has no float16: the values are written as float32"
         if self._as_is or self._tally.valid == 0:
             return
         if self.wanted.stretch != "none":
@@ -212,7 +256,7 @@ class Rendering:
         return fill if not math.isnan(fill) and can_hold(self.dtype, fill) else int(np.iinfo(self.dtype).min)
 
     def _missing(self, stored: NDArray[Any]) -> NDArray[np.bool_]:
-        """Where the stored pixels (band, y, x) are invalid, (y, x)."""
+        """Where the stored pixels (band, …) are invalid, without the axis of bands."""
         fill = self.store.fill
         return np.asarray((np.isnan(stored) if math.isnan(fill) else stored == fill).any(0))
 
@@ -227,7 +271,7 @@ class Rendering:
         info = np.iinfo(self.dtype)
         values[:, missing] = 0
         pixels = np.clip(values, info.min, info.max)
-        if self.wanted.to == "cog":
+        if self.wanted.to != "png":
             # a valid value must not read as nodata: it moves by one
             pixels[pixels == self._fill] += 1 if self._fill < info.max else -1
             pixels[:, missing] = self._fill
@@ -299,3 +343,12 @@ class Rendering:
         values = self._values(known)
         beyond = (values < info.min - 0.5) | (values > info.max + 0.5)
         return float(tally.counts[beyond].sum() / tally.valid)
+
+
+def _description(record: Mapping[str, Any]) -> str:
+    """What made a volume, for a field of 79 bytes."""
+    fusion = record.get("recipe", {}).get("fusion", {})
+    strategy = fusion.get("strategy")
+    strategy = next(iter(strategy)) if isinstance(strategy, Mapping) else strategy
+    roles = " + ".join(str(source["role"]) for source in record.get("sources", ()))
+    return f"batchfuse {record.get('version')}: {fusion.get('method')} {strategy}, {roles}"

@@ -12,18 +12,21 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from batchfuse.comparison import Comparison, FusedFile, compared_store
+from batchfuse.comparison import Comparison, FusedFile, compared_store, refuse_volumes
 from batchfuse.errors import GridError, RecipeError, SceneError, SourceError, StoreError
 from batchfuse.evaluation.windows import measured_windows
 from batchfuse.geometry.grid import ControlPoints, Grid
+from batchfuse.geometry.volume_grid import VolumeGrid
 from batchfuse.imagery.align import align
 from batchfuse.imagery.aligned import measured_scaling
 from batchfuse.imagery.discovery import Discovery, FoundScene
 from batchfuse.imagery.geotiff import open_source
+from batchfuse.imagery.nifti import is_volume
 from batchfuse.imagery.scaling import Scaling, byte_range, is_byte
 from batchfuse.imagery.scene import Source
+from batchfuse.job import Job
 from batchfuse.one_scene import roles_of
-from batchfuse.plan import Job, make_plan
+from batchfuse.plan import make_plan
 from batchfuse.recipe import Recipe
 from batchfuse.storage.store import Store, is_store
 from batchfuse.stored_recipe import stored_recipe
@@ -66,6 +69,8 @@ def compared_files(files: Files) -> Comparison:
     """
     if is_store(files.fused):
         return _compared_with_store(files)
+    if is_volume(files.fused):
+        raise SceneError(f"{files.fused} is a volume: figures of volumes are not built yet; rasters are")
     fused = _opened(files.fused)
     job = _planned(files, fused)
     parts = zip(job.scene.sources, job.alignments, strict=True)
@@ -112,9 +117,12 @@ def _planned(files: Files, fused: Source) -> Job:
                 raise SceneError(plan.failures[0].reason)
             continue
         job = plan.jobs[0]
-        if _is_on(job.scene.grid, fused):
+        refuse_volumes(job)
+        grid = job.scene.grid
+        assert isinstance(grid, Grid)
+        if _is_on(grid, fused):
             return job
-        tried.append(job.scene.grid)
+        tried.append(grid)
     sizes = " or ".join(dict.fromkeys(_size(grid.shape) for grid in tried))
     same = any(grid.shape == fused.place.shape for grid in tried)
     raise GridError(
@@ -149,7 +157,7 @@ def _is_on(grid: Grid, fused: Source) -> bool:
         return False
 
 
-def _is_nowhere(place: Grid | ControlPoints) -> bool:
+def _is_nowhere(place: Grid | ControlPoints | VolumeGrid) -> bool:
     return isinstance(place, Grid) and place.crs is None and place.affine.is_identity
 
 

@@ -16,8 +16,8 @@ from batchfuse.evaluation.results import Figures
 from batchfuse.evaluation.windows import EDGE, measured_windows
 from batchfuse.file_comparison import Files, compared_files
 from batchfuse.geometry.window import Window
+from batchfuse.job import Job
 from batchfuse.metrics import figures
-from batchfuse.plan import Job
 
 __all__ = ["Part", "Settings", "Subject", "Survey", "measure", "survey"]
 

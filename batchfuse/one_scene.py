@@ -16,6 +16,7 @@ from batchfuse.engine import run_plan
 from batchfuse.errors import RecipeError, SceneError, StoreError
 from batchfuse.exports import Exported, export
 from batchfuse.imagery.discovery import Discovery, FoundScene
+from batchfuse.imagery.nifti import is_volume
 from batchfuse.machine import cores
 from batchfuse.plan import Plan, make_plan
 from batchfuse.recipe import Export, Profile, Recipe
@@ -26,7 +27,7 @@ from batchfuse.storage.store import Store, is_store, remove_store
 
 __all__ = ["Wish", "fuse_files", "roles_of"]
 
-FORMATS = {".zarr": "zarr", ".tif": "cog", ".tiff": "cog", ".png": "png"}
+FORMATS = {".zarr": "zarr", ".tif": "cog", ".tiff": "cog", ".png": "png", ".nii.gz": "nifti"}
 """What the ending of the output asks for."""
 
 
@@ -60,7 +61,7 @@ def fuse_files(
 
     Args:
         sources: two or more images.
-        out: a .zarr store, a .tif (cloud optimised GeoTIFF) or a .png.
+        out: a .zarr store; a .tif (cloud optimised GeoTIFF) or a .png; of volumes a .nii.gz.
         wish: strategy, reference, weights, type and stretch.
         profile: where it runs.
         overwrite: whether what is at ``out`` is replaced.
@@ -77,9 +78,14 @@ def fuse_files(
     _check_free(sources, out, overwrite)
     recipe = _recipe(sources, out, wish, kind)
     files = {role: (path,) for role, path in zip(recipe.inputs, sources, strict=True)}
-    plan = make_plan(recipe, found=Discovery((FoundScene(out.stem, files),), ()))
+    plan = make_plan(recipe, found=Discovery((FoundScene(_scene_name(out), files),), ()))
     for failure in plan.failures:
         raise SceneError(failure.reason)
+    if len(plan.jobs) > 1:
+        raise SceneError(
+            f"{' or '.join(map(str, sources))} is 4-D, of {len(plan.jobs)} volumes, and {out} is one: "
+            "use a recipe, which says `volume:` or fuses each"
+        )
     wanted = None if kind == "zarr" else Export.of(kind, wish.dtype, _stretch(wish, kind, plan))
     with _folder_beside(out) as folder:
         report = run_plan(_moved(plan, folder), profile, progress=progress)
@@ -94,23 +100,31 @@ def fuse_files(
 
 def roles_of(paths: Sequence[Path]) -> list[str]:
     """Name the sources: by their files' names where those can be roles and differ, else by number."""
-    names = [path.stem for path in paths]
+    names = [re.sub(r"\.nii$", "", path.stem) for path in paths]
     usable = all(re.fullmatch(r"[A-Za-z][A-Za-z0-9_-]{0,63}", name) and name != "scene" for name in names)
     if usable and len(set(names)) == len(names):
         return names
     return [f"source{number}" for number in range(1, len(names) + 1)]
 
 
+def _scene_name(out: Path) -> str:
+    """The name of the output without its ending."""
+    return re.sub(r"\.nii\.gz$|\.[^.]*$", "", out.name, flags=re.IGNORECASE)
+
+
 def _kind(sources: Sequence[Path], out: Path, wish: Wish) -> str:
     """The format that is asked for; refuses what is none."""
     if len(sources) < 2:
         raise RecipeError(f"fuse takes two or more images of one scene, not {len(sources)}")
-    for path in (*sources, out):
-        if re.search(r"\.nii(\.gz)?$", path.name, re.IGNORECASE):
-            raise RecipeError(f"{path}: volumes are not built yet; what works now: rasters")
-    kind = FORMATS.get(out.suffix.lower())
+    kind = next((kind for ending, kind in FORMATS.items() if out.name.lower().endswith(ending)), None)
     if kind is None:
-        raise RecipeError(f"--output {out}: its ending names no format: .zarr, .tif and .png do")
+        raise RecipeError(f"--output {out}: its ending names no format: .zarr, .tif, .png and .nii.gz do")
+    volume = is_volume(sources[0])
+    if kind != "zarr" and volume != (kind == "nifti"):
+        what, works = ("volumes", ".nii.gz") if volume else ("rasters", ".tif or .png")
+        raise RecipeError(
+            f"--output {out}: {what} become no such file: name one that ends in {works} or .zarr"
+        )
     if kind == "zarr" and wish.stretch not in (None, "none"):
         raise RecipeError(
             f"--stretch {wish.stretch}: a store is never stretched; name a .tif or .png as output"
@@ -138,7 +152,7 @@ def _recipe(sources: Sequence[Path], out: Path, wish: Wish, kind: str) -> Recipe
     """The recipe that says the same; paths stay as they were written: equal calls make equal stores."""
     roles = roles_of(sources)
     # a picture, and what is stretched, is rounded once, from the exact values
-    rounded = kind == "zarr" or (kind == "cog" and wish.stretch in (None, "none"))
+    rounded = kind == "zarr" or (kind in ("cog", "nifti") and wish.stretch in (None, "none"))
     settings: dict[str, Any] = {
         "inputs": {
             role: str(path).replace("{", "{{").replace("}", "}}")

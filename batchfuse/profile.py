@@ -14,7 +14,7 @@ from batchfuse.errors import RecipeError
 from batchfuse.machine import cores
 from batchfuse.recipe_file import read_document, shown
 from batchfuse.recipe_mistakes import nearest, unknown_key, wrong
-from batchfuse.recipe_values import SettingsFile, Text, built, not_built
+from batchfuse.recipe_values import SettingsFile, Text, built
 
 __all__ = ["Profile", "is_remote", "profile_schema"]
 
@@ -62,6 +62,21 @@ def _options(options: dict[str, Any], info: ValidationInfo) -> dict[str, Any]:
     return options
 
 
+def _memory(text: str) -> str:
+    if _bytes(text) is None:
+        raise wrong(f"found {shown(text)}; give a number with its unit, such as 16GB, 1.5 GiB or 800MB")
+    return text
+
+
+def _bytes(text: str) -> int | None:
+    """What a size in words is in bytes."""
+    found = re.fullmatch(r"([0-9]{1,9}(?:\.[0-9]{1,6})?) ?([kMGT]?)(i?)B?", text.strip(), re.IGNORECASE)
+    if not found or not float(found[1]):
+        return None
+    base = 1024 if found[3] else 1000
+    return int(float(found[1]) * base ** " KMGT".index(found[2].upper() or " "))
+
+
 def _device(text: str) -> str:
     if not re.fullmatch(r"auto|cpu|cuda(:[0-9]{1,3})?|mps", text):
         raise wrong(f"found {shown(text)}; allowed: auto, cpu, cuda, cuda:N, mps")
@@ -81,8 +96,9 @@ class Profile(SettingsFile):
     threads: Annotated[int | Literal["auto"], BeforeValidator(_number)] = "auto"
     """Tiles at once in each process. auto: as many as suit the cores; the network's own threads are set so
     that the cores are not oversubscribed. A scheduler's workers have threads of their own."""
-    memory: Annotated[Text | None, not_built(None, now="null, and tiles.size to need less")] = None
-    """What a worker may use, such as 16GB."""
+    memory: Annotated[Text, AfterValidator(_memory)] | None = None
+    """What a worker may use, such as 16GB: as many tiles at once as need no more, and a recipe whose tiles
+    need more is refused. Default: no limit."""
     device: Annotated[Text, AfterValidator(_device)] = "auto"
     """auto, cpu, cuda, cuda:N or mps. auto: a CUDA GPU when there is one."""
     precision: Annotated[Literal["auto", "float32", "bfloat16", "float16"], built("auto", "float32")] = "auto"
@@ -109,6 +125,18 @@ class Profile(SettingsFile):
         if "folder" in document.data:
             raise RecipeError(unknown_key(("folder",), document.data["folder"], cls, document))
         return cls.model_validate({**document.data, "folder": path.parent}, context=document)
+
+    @field_validator("memory")
+    @classmethod
+    def _memory_is_of_workers_here(cls, memory: str | None, info: ValidationInfo) -> str | None:
+        if memory is not None and is_remote(str(info.data.get("cluster"))):
+            raise wrong("a scheduler's workers are started elsewhere, with their own limit: leave it out")
+        return memory
+
+    @property
+    def memory_bytes(self) -> int | None:
+        """``memory`` in bytes."""
+        return None if self.memory is None else _bytes(self.memory)
 
     @field_validator("workers", "threads")
     @classmethod

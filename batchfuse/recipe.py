@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import (
-    AfterValidator,
     BeforeValidator,
     Field,
     ValidationError,
@@ -41,8 +40,6 @@ from batchfuse.recipe_values import (
     Strategy,
     Text,
     WholeNumbers,
-    built,
-    not_built,
 )
 
 __all__ = [
@@ -72,12 +69,6 @@ def _as_mask(value: Any) -> Any:
 
 def _as_export(value: Any) -> Any:
     return {"to": value} if isinstance(value, str) else value
-
-
-def _no_volume(to: str) -> str:
-    if to == "nifti":
-        raise wrong('"nifti" comes with volumes, which are not built yet; what works now: cog, png')
-    return to
 
 
 class MaskSettings(Settings):
@@ -125,10 +116,10 @@ class SourceSettings(Settings):
     """A file that says which pixels are valid, such as a quality band. A path alone: 0 is invalid."""
     crs: Crs | None = None
     """The coordinate reference system, such as EPSG:32632; overrides the file's own."""
-    volume: Annotated[int | None, not_built(None, now="rasters, without it")] = None
-    """Of a 4-D NIfTI file: which volume. Default: each of them."""
-    labels: Annotated[bool, not_built(False, now="false")] = False
-    """Whether it is an integer map, resampled by nearest."""
+    volume: Annotated[int, Field(strict=True, ge=0)] | None = None
+    """Of a 4-D NIfTI file: which volume, counted from 0. Default: each of them, as a scene of its own."""
+    labels: Annotated[bool, Field(strict=True)] = False
+    """Whether its values are labels, such as classes: they are resampled by nearest."""
 
     @field_validator("percentiles")
     @classmethod
@@ -150,8 +141,9 @@ class Fusion(Settings):
     color: Literal["luma", "bands"] = "luma"
     """luma: fuse the luminance and keep the reference's chroma; bands: each band of the reference with the
     others' luminance."""
-    plane: Annotated[Literal["axial", "coronal", "sagittal", "triplanar"], built("axial")] = "axial"
-    """Of volumes: the plane of the slices that are fused."""
+    plane: Literal["axial", "coronal", "sagittal", "triplanar"] = "axial"
+    """Of volumes: the anatomical plane of the slices that are fused, whatever the orientation of the files;
+    triplanar: the mean of all three."""
 
     @field_validator("strategy")
     @classmethod
@@ -177,13 +169,23 @@ class Tiles(Settings):
 class Export(Settings):
     """A file made from a store when it is complete."""
 
-    to: Annotated[Literal["cog", "nifti", "png"], AfterValidator(_no_volume)]
+    to: Literal["cog", "nifti", "png"]
     """The format: cog, a cloud optimised GeoTIFF; png, a picture; nifti, for volumes."""
     dtype: Literal["float32", "float16", "uint8", "uint16", "int16"] | None = None
     """The type of its values. Default: the store's; of a PNG, and of what is stretched, uint8."""
     stretch: Literal["none", "minmax", "percentiles"] = "none"
     """none: values stay what they are, rounded and cut where the type wants it; minmax, percentiles: the
     minimum and maximum of the whole image, or its percentiles 2 and 98, become the ends of the type."""
+    keep_text: Annotated[bool, Field(strict=True)] = False
+    """Of nifti: whether the free texts and the extensions of the reference's header are copied, which may
+    name the patient."""
+
+    @field_validator("keep_text")
+    @classmethod
+    def _nifti_has_texts(cls, keep_text: bool, info: ValidationInfo) -> bool:
+        if keep_text and info.data.get("to") not in (None, "nifti"):
+            raise wrong("goes with nifti alone: leave it out")
+        return keep_text
 
     @field_validator("dtype")
     @classmethod
@@ -193,15 +195,22 @@ class Export(Settings):
         return dtype
 
     @classmethod
-    def of(cls, to: str, dtype: str | None = None, stretch: str = "none") -> Export:
+    def of(cls, to: str, dtype: str | None = None, stretch: str = "none", keep_text: bool = False) -> Export:
         """The export of these settings; a RecipeError in a line for each that is wrong."""
         try:
-            return cls.model_validate({"to": to, "dtype": dtype, "stretch": stretch})
+            return cls.model_validate({"to": to, "dtype": dtype, "stretch": stretch, "keep_text": keep_text})
         except ValidationError as error:
             raise RecipeError(mistakes(error, cls, Document("export", {}))) from None
 
-    def refusal(self, bands: int) -> str | None:
-        """Why an image of so many bands can't be exported so, or None."""
+    def refusal(self, bands: int, volume: bool = False) -> str | None:
+        """Why an image of so many bands, or a volume, can't be exported so, or None."""
+        if volume:
+            return {
+                "cog": "a GeoTIFF holds no volume: export nifti",
+                "png": "a PNG holds no volume: export nifti; the quicklook shows cuts through it",
+            }.get(self.to)
+        if self.to == "nifti":
+            return "NIfTI is for volumes, and the image is a raster: export a cog or a png"
         if self.to != "png" or bands in (1, 3):
             return None
         return f"a PNG holds one band or red, green and blue, and the image has {bands} bands: export a cog"
@@ -213,11 +222,11 @@ class Export(Settings):
     @property
     def suffix(self) -> str:
         """The ending of its files."""
-        return {"cog": ".tif", "png": ".png"}[self.to]
+        return {"cog": ".tif", "nifti": ".nii.gz", "png": ".png"}[self.to]
 
     def suits(self, path: Path) -> bool:
         """Whether a file of this name is taken for one of this format."""
-        return path.suffix.lower().replace(".tiff", ".tif") == self.suffix
+        return path.name.lower().replace(".tiff", ".tif").endswith(self.suffix)
 
 
 class Output(Settings):
@@ -230,7 +239,8 @@ class Output(Settings):
     units: Literal["reference", "unit"] = "reference"
     """reference: back in the reference's own range; unit: 0..1."""
     zarr_format: Literal["auto", 2, 3] = "auto"
-    """auto: 2 for rasters, which opens in every GDAL in use; 3 wants GDAL 3.12, with shards 3.13."""
+    """auto: 2 for rasters, which opens in every GDAL in use (3 wants GDAL 3.12, with shards 3.13); 3 for
+    volumes, as OME-Zarr 0.5 has it (2 is 0.4)."""
     shard: Annotated[int, Field(strict=True, ge=16, le=8192)] | None = None
     """Of format 3: the edge of a chunk inside a shard of tiles.size, which it must divide. Default: a tile
     is one chunk."""
@@ -240,7 +250,7 @@ class Output(Settings):
         tuple[Annotated[Export, BeforeValidator(_as_export, json_schema_input_type=str | Export)], ...],
         BeforeValidator(lambda value: value or ()),
     ] = ()
-    """What is exported beside a complete store, as fused/<scene>.tif and fused/<scene>.png: cog, png, or a
+    """What is exported beside a complete store, as fused/<scene>.tif, .png or .nii.gz: cog, png, nifti, or a
     mapping."""
 
     @field_validator("also")
@@ -259,10 +269,11 @@ class Output(Settings):
             raise wrong("shards are of format 3 only: say `zarr_format: 3` beside it, or leave `shard` out")
         return shard
 
-    @property
-    def format_number(self) -> Literal[2, 3]:
-        """2 or 3; auto is 2, because all is rasters."""
-        return 3 if self.zarr_format == 3 else 2
+    def format_number(self, volume: bool) -> Literal[2, 3]:
+        """2 or 3, of a volume or a raster."""
+        if self.zarr_format == "auto":
+            return 3 if volume else 2
+        return self.zarr_format
 
 
 Source = Annotated[
@@ -385,7 +396,7 @@ class Recipe(SettingsFile):
         """Where a path of this recipe leads, from the recipe's folder."""
         return self.folder / os.path.expanduser(path)  # noqa: PTH111 (never raises)
 
-    def identity(self) -> dict[str, Any]:
+    def identity(self, volume: bool = False) -> dict[str, Any]:
         """The part that decides the pixels and the layout of one store: no paths, no weights' name."""
         resolved = self.resolved()
         kept = ("reference", "grid", "validity", "scaling", "fusion", "tiles")
@@ -397,7 +408,7 @@ class Recipe(SettingsFile):
         del identity["fusion"]["weights"]
         output = resolved["output"]
         identity["output"] = {key: output[key] for key in ("dtype", "units", "zarr_format", "shard")}
-        identity["output"]["zarr_format"] = self.output.format_number
+        identity["output"]["zarr_format"] = self.output.format_number(volume)
         return identity
 
 

@@ -7,29 +7,40 @@ import uuid
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial, reduce
+from pathlib import Path
 from typing import Any, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
 
 from batchfuse.changes import changes, other_ranges
 from batchfuse.cluster import Cluster, Stopped
+from batchfuse.cuts import chosen_voxel, draw_cuts, slice_of
 from batchfuse.errors import SceneError, StoreError
 from batchfuse.exports import export_again, outdated
 from batchfuse.fusion.precision import resolved_precision
 from batchfuse.fusion.surveys import Survey, survey_from_json
+from batchfuse.geometry.grid import Grid
+from batchfuse.geometry.planes import PLANES
+from batchfuse.geometry.volume_grid import VolumeGrid
+from batchfuse.geometry.window import Window
 from batchfuse.imagery.aligned import measured_scaling
 from batchfuse.imagery.registration import Offset, coarseness, compared_windows, misregistrations
 from batchfuse.imagery.scaling import Scaling
+from batchfuse.job import Job
 from batchfuse.pace import Pace
 from batchfuse.picture import draw_quicklook
-from batchfuse.plan import Job
 from batchfuse.report.mosaic import Mosaic
 from batchfuse.report.progress import Progress
 from batchfuse.report.report import Outcome, versions
+from batchfuse.storage.nifti_header import header_for
 from batchfuse.storage.pyramid import begun_level, levels_of, remove_levels
-from batchfuse.storage.store import Layout, Store, is_store, remove_store
+from batchfuse.storage.store import RasterLayout, Store, VolumeLayout, is_store, remove_store
 from batchfuse.task import (
     Compute,
     Work,
     compared_window,
+    cut_window,
     encoding,
     fuse_tile,
     level_tile,
@@ -156,21 +167,7 @@ class SceneRun:
         if self.overwrite:
             remove_store(job.store)
         remove_levels(job.store)  # of an image that is no more
-        reference = job.reference
-        made = encoding(work)
-        layout = Layout(
-            grid=job.scene.grid,
-            bands=_band_names(job),
-            dtype=job.dtype,
-            fill=made.fill,
-            tile_size=max(job.tiling.sizes),
-            zarr_format=job.zarr_format,
-            inner=job.shard,
-            scale=made.scale,
-            offset=made.offset,
-            units=reference.units if job.units == "reference" else None,
-            long_name=f"{' + '.join(s.role for s in job.scene.sources)}, fused",
-        )
+        layout = _volume_layout(work) if job.is_volume else _raster_layout(work)
         return Store.create(job.store, layout, record)
 
     def _fuse(self, work: Work, store: Store) -> None:
@@ -189,8 +186,14 @@ class SceneRun:
                 progress.tile(name, sizes[index])
 
     def _compare(self, work: Work) -> None:
-        """Notes a source that seems to lie elsewhere than its header says; it changes no pixel."""
+        """Notes a source that seems to lie elsewhere than its header says; it changes no pixel.
+
+        Of volumes nothing is noted: MRI and PET share too few edges to be compared so.
+        """
+        if self.job.is_volume:
+            return
         scene, alignments = self.job.scene, self.job.alignments
+        assert isinstance(scene.grid, Grid)
         offsets: dict[int, list[Offset | None]] = {
             i: [] for i in range(len(scene.sources)) if i != scene.reference
         }
@@ -224,19 +227,40 @@ class SceneRun:
         path = job.store.with_suffix(".quicklook.png")
         if path.exists() and not self.fused:
             return
-        mosaic = Mosaic.of(job.scene.grid.shape, len(job.scene.sources) + 1)
-        items = [(work, tile.index, mosaic.step) for tile in job.tiling]
         try:
-            for pieces in self._mapped("quicklook", thumbnail_tile, items):
-                mosaic.add(pieces)
-            draw_quicklook(job, work.scalings, mosaic, path)
+            empty = self._draw_cuts(work, path) if job.is_volume else self._draw_mosaic(work, path)
         except StoreError:
             raise
         except (SceneError, OSError, Stopped) as error:
             self.notes.append(f"no quicklook ({error}): the fused image is complete")
             return
-        if mosaic.is_empty():
+        if empty:
             self.notes.append("the fused image has no valid pixel: the sources' valid parts don't meet")
+
+    def _draw_mosaic(self, work: Work, path: Path) -> bool:
+        """The quicklook of rasters; whether no pixel of the fused image is valid."""
+        job = self.job
+        assert isinstance(job.scene.grid, Grid)
+        mosaic = Mosaic.of(job.scene.grid.shape, len(job.scene.sources) + 1)
+        items = [(work, tile.index, mosaic.step) for tile in job.tiling]
+        for pieces in self._mapped("quicklook", thumbnail_tile, items):
+            mosaic.add(pieces)
+        draw_quicklook(job, work.scalings, mosaic, path)
+        return mosaic.is_empty()
+
+    def _draw_cuts(self, work: Work, path: Path) -> bool:
+        """The quicklook of volumes; whether no voxel of the fused volume's cuts is valid."""
+        grid = self.job.scene.grid
+        assert isinstance(grid, VolumeGrid)
+        places = [source.place for source in self.job.scene.sources]
+        voxel = chosen_voxel(grid, [place for place in places if isinstance(place, VolumeGrid)])
+        windows = [slice_of(grid, plane, voxel) for plane in PLANES]
+        # in the order they come, which is not that of the planes
+        found = dict(self._mapped("quicklook", _cut, [(work, window) for window in windows]))
+        cuts = [found[window] for window in windows]
+        images = [dict(zip(PLANES, three, strict=True)) for three in zip(*cuts, strict=True)]
+        draw_cuts(self.job, grid, work.scalings, images, voxel, path)
+        return all(np.isnan(cut).all() for cut in images[-1].values())
 
     def _export(self) -> None:
         """Makes what the recipe wants beside the store, each as one task; what is there alike is kept."""
@@ -271,6 +295,10 @@ def _fused_tiles(
     return [(index, fuse_tile(work, index)) for index in indices], time.monotonic() - began
 
 
+def _cut(work: Work, window: Window) -> tuple[Window, list[NDArray[np.float32]]]:
+    return window, cut_window(work, window)
+
+
 def _merged(some: tuple[Survey, ...], others: tuple[Survey, ...]) -> tuple[Survey, ...]:
     """The surveys of two parts of the scene, one a stack."""
     return tuple(one.merge(other) for one, other in zip(some, others, strict=True))
@@ -293,6 +321,53 @@ def stored_survey(store: Store) -> tuple[tuple[Scaling, ...], tuple[Survey, ...]
         raise StoreError(
             f"{store.path} is damaged: its record lacks {error}; --overwrite replaces the store"
         ) from error
+
+
+def _raster_layout(work: Work) -> RasterLayout:
+    job, made = work.job, encoding(work)
+    grid = job.scene.grid
+    assert isinstance(grid, Grid)
+    return RasterLayout(
+        grid=grid,
+        bands=_band_names(job),
+        dtype=job.dtype,
+        fill=made.fill,
+        tile_size=max(job.tiling.sizes),
+        zarr_format=job.zarr_format,
+        inner=job.shard,
+        scale=made.scale,
+        offset=made.offset,
+        units=_units(job),
+        long_name=_long_name(job),
+    )
+
+
+def _volume_layout(work: Work) -> VolumeLayout:
+    job, made = work.job, encoding(work)
+    grid = job.scene.grid
+    assert isinstance(grid, VolumeGrid)
+    scale, offset = (None if values is None else values[0] for values in (made.scale, made.offset))
+    return VolumeLayout(
+        grid=grid,
+        dtype=job.dtype,
+        fill=made.fill,
+        tile_sizes=job.tiling.sizes,
+        zarr_format=job.zarr_format,
+        inner=job.shard,
+        scale=scale,
+        offset=offset,
+        units=_units(job),
+        long_name=_long_name(job),
+        header=header_for(job.reference.files[0].path, grid, job.dtype, scale, offset),
+    )
+
+
+def _units(job: Job) -> str | None:
+    return job.reference.units if job.units == "reference" else None
+
+
+def _long_name(job: Job) -> str:
+    return f"{' + '.join(source.role for source in job.scene.sources)}, fused"
 
 
 def _band_names(job: Job) -> tuple[str, ...]:

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 from batchfuse.errors import StoreError
-from batchfuse.geometry.tiling import Tiling
 from batchfuse.imagery.naming import natural_order
 from batchfuse.report.progress import counted
 from batchfuse.storage.lease import Holder, holder_of
@@ -136,7 +135,7 @@ def _of_store(path: Path, told: Mapping[str, Any]) -> SceneStatus:
     refused = told.get("reason") if told.get("status") == "failed" else None
     try:
         store = Store.open(path)
-        tiling = Tiling(store.grid.shape, store.tile_size, halo=0)
+        tiling = store.tiling
         tiles, written = len(tiling), len(tiling) - len(store.unwritten(tiling))
     except StoreError as error:
         return SceneStatus(path.stem, "failed", 0, 0, str(error))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -21,12 +21,13 @@ from batchfuse.encoding import Encoding
 from batchfuse.fusion.color import luminance, recolored
 from batchfuse.fusion.fuser import Fuser, made_fuser
 from batchfuse.fusion.surveys import Survey
+from batchfuse.geometry.planes import Plane
 from batchfuse.geometry.window import Window
 from batchfuse.imagery.aligned import AlignedSource, filled
 from batchfuse.imagery.registration import Offset, coarseness, offset_between
 from batchfuse.imagery.scaling import Scaling
+from batchfuse.job import Job
 from batchfuse.place import device_in_place
-from batchfuse.plan import Job
 from batchfuse.storage.pyramid import write_level
 from batchfuse.storage.store import Store
 
@@ -35,6 +36,7 @@ __all__ = [
     "Reduced",
     "Work",
     "compared_window",
+    "cut_window",
     "fuse_tile",
     "level_tile",
     "reduced",
@@ -44,6 +46,7 @@ __all__ = [
 
 STORES = 256  # open stores a process keeps: more than it drives scenes at a time
 FUSERS = 2  # networks it keeps
+STRIP = 64  # voxels along a cut that are read at once
 
 T = TypeVar("T")
 
@@ -78,7 +81,7 @@ class Work:
 
 @dataclass(frozen=True, slots=True)
 class ScenePixels:
-    """A window of a scene as the network gets it."""
+    """A window of a scene as the network gets it; of a volume (z, y, x) in place of (y, x)."""
 
     luminances: NDArray[np.float32]
     """(source, y, x), scaled, invalid pixels filled."""
@@ -135,19 +138,52 @@ def survey_tile(work: Work, index: tuple[int, ...]) -> tuple[Survey, ...]:
     tile = tiling[index]
     pixels = read_scene(work, tile.window)
     core = tile.core.relative_to(tile.window)
-    return tuple(_fuser(work).survey(stack, pixels.valid, core) for stack in pixels.stacks())
+    fuser = _fuser(work)
+    if work.job.is_volume:
+        views = (_sliced(plane, pixels, core) for plane in work.job.planes)
+        return tuple(fuser.survey(stack, valid, inner) for stack, valid, inner in views)
+    return tuple(fuser.survey(stack, pixels.valid, core) for stack in pixels.stacks())
 
 
 def fuse_window(work: Work, core: Window, read: Window) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-    """Fused values (bands, y, x) in the scaled range, and validity, of ``core`` read through ``read``."""
+    """Fused values (bands, y, x) in the scaled range, and validity, of ``core`` read through ``read``.
+
+    Of a volume (1, z, y, x).
+    """
     pixels = read_scene(work, read)
     inner = core.relative_to(read)
+    valid = pixels.shown(work.job.validity)[inner.slices]
     surveys = work.surveys or (None,) * work.job.stacks
+    if work.job.is_volume:
+        return _fused_planes(work, pixels, inner, surveys)[None], valid
     stacks = zip(pixels.stacks(), surveys, strict=True)
     fused = np.stack([_fuser(work).fuse(stack, inner, survey) for stack, survey in stacks])
     if pixels.colour is not None:
         fused = recolored(pixels.colour[(slice(None), *inner.slices)], fused[0])
-    return fused, pixels.shown(work.job.validity)[inner.slices]
+    return fused, valid
+
+
+def _fused_planes(
+    work: Work, pixels: ScenePixels, core: Window, surveys: Sequence[Survey | None]
+) -> NDArray[np.float32]:
+    """The mean over the planes of the volume fused slice by slice, (z, y, x)."""
+    total = np.zeros(core.shape, np.float32)
+    for plane, survey in zip(work.job.planes, surveys, strict=True):
+        stack, _, inner = _sliced(plane, pixels, core)
+        total += plane.volume(_fuser(work).fuse(stack, inner, survey))
+    return total / np.float32(len(work.job.planes))
+
+
+def _sliced(
+    plane: Plane, pixels: ScenePixels, core: Window
+) -> tuple[NDArray[np.float32], NDArray[np.bool_], Window]:
+    """The slices of a core, (source, slice, row, column), where they are valid, and the core in each."""
+    start, stop = [0] * 3, list(pixels.valid.shape[1:])
+    start[plane.axis], stop[plane.axis] = core.start[plane.axis], core.stop[plane.axis]
+    part = Window(tuple(start), tuple(stop))  # without the halo that other planes need across the slices
+    at = (slice(None), *part.slices)
+    inner = plane.window(core.relative_to(part), part.shape)
+    return plane.slices(pixels.luminances[at]), plane.slices(pixels.valid[at]), inner
 
 
 def fuse_tile(work: Work, index: tuple[int, ...]) -> int:
@@ -178,6 +214,31 @@ def thumbnail_tile(work: Work, index: tuple[int, ...], step: int) -> list[Reduce
     fused = encoding(work).decoded(_store(work).read(core))
     pieces.append(reduced(fused[[*work.job.reference.shown]], core, step))
     return pieces
+
+
+def cut_window(work: Work, window: Window) -> list[NDArray[np.float32]]:
+    """A window of a volume for the quicklook: each source, then the fused volume, scaled; (z, y, x).
+
+    NaN where invalid.
+    """
+    cuts = []
+    for source in _aligned_sources(work):
+        cut = np.empty(window.shape, np.float32)
+        for part in _strips(window):
+            values, valid = source.read(part)
+            cut[part.relative_to(window).slices] = np.where(valid, values[0], np.float32(np.nan))
+        cuts.append(cut)
+    fused = encoding(work).decoded(_store(work).read(window))[0]
+    return [*cuts, fused.astype(np.float32)]
+
+
+def _strips(window: Window) -> Iterator[Window]:
+    """A window in strips along its longest axis: under a whole oblique cut lies much of a source."""
+    axis = int(np.argmax(window.shape))
+    for first in range(window.start[axis], window.stop[axis], STRIP):
+        start, stop = list(window.start), list(window.stop)
+        start[axis], stop[axis] = first, min(first + STRIP, window.stop[axis])
+        yield Window(tuple(start), tuple(stop))
 
 
 def compared_window(work: Work, index: int, window: Window) -> tuple[int, Offset | None]:

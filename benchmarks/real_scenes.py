@@ -111,9 +111,11 @@ def opened_alike(store: Path) -> str:
 
     assert odc.geo.xr
     assert rioxarray
+    from batchfuse.geometry.grid import Grid
     from batchfuse.storage.store import Store
 
     grid = Store.open(store).grid
+    assert isinstance(grid, Grid)
     with rasterio.open(store) as dataset, xarray.open_zarr(store) as plain:
         box = plain.odc.geobox
         facts = {

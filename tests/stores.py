@@ -14,7 +14,7 @@ from rasters import photo
 
 from batchfuse.geometry.grid import Grid
 from batchfuse.geometry.tiling import Tiling
-from batchfuse.storage.store import Layout, Store
+from batchfuse.storage.store import RasterLayout, Store
 
 UTM32 = str(CRS.from_epsg(32632).to_wkt())
 PLACE = Affine(10, 0, 500_000, 0, -10, 5_600_000)
@@ -36,7 +36,7 @@ def write_store(
     fill = fill if fill is not None else math.nan if pixels.dtype.kind == "f" else 0
     bands = ("red", "green", "blue") if len(pixels) == 3 else ("fused",)
     grid = Grid((pixels.shape[1], pixels.shape[2]), affine, crs)
-    made = Layout(grid, bands, pixels.dtype.name, fill, tile, **layout)
+    made = RasterLayout(grid, bands, pixels.dtype.name, fill, tile, **layout)
     store = Store.create(path, made, {"recipe": {"output": {"units": stored_as}}})
     for one in Tiling(grid.shape, tile, halo=0):
         store.write(one, pixels[(slice(None), *one.core.slices)])

@@ -158,7 +158,7 @@ def test_what_a_killed_run_left_of_an_export_is_swept(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("also", "line"),
     [
-        (["nifti"], 'output.also[0].to: "nifti" comes with volumes, which are not built yet'),
+        ([{"to": "cog", "keep_text": True}], "output.also[0].keep_text: goes with nifti alone"),
         (["cog", "png", "cog"], "output.also[2]: cog is there twice"),
         ([{"to": "png", "dtype": "float32"}], 'output.also[0].dtype: found "float32"; a PNG holds uint8'),
         ([{"to": "png", "strech": "minmax"}], 'unknown key (found "minmax"); did you mean "stretch"?'),

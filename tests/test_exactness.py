@@ -40,7 +40,8 @@ from batchfuse.geometry.window import Window
 from batchfuse.imagery.aligned import measured_scaling
 from batchfuse.imagery.scaling import Scaling
 from batchfuse.imagery.scene import Source
-from batchfuse.plan import Job, make_plan
+from batchfuse.job import Job
+from batchfuse.plan import make_plan
 from batchfuse.recipe import Recipe
 from batchfuse.task import Compute, ScenePixels, Work, fuse_window, read_scene, survey_tile
 

@@ -400,7 +400,8 @@ def test_one_store_becomes_the_file_that_is_named(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "code", "line"),
     [
-        (["--to", "nifti"], 2, '"nifti" comes with volumes, which are not built yet'),
+        (["--to", "nifti"], 1, "NIfTI is for volumes, and the image is a raster: export a cog or a png"),
+        (["--to", "cog", "--keep-text"], 2, "keep_text: goes with nifti alone"),
         (["--to", "tiff"], 2, 'found "tiff"; allowed: cog, nifti, png'),
         (["--to", "png", "--dtype", "float32"], 2, "a PNG holds uint8 or uint16"),
         (["--to", "png", "--stretch", "minmx"], 2, 'did you mean "minmax"?'),

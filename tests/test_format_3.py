@@ -23,13 +23,13 @@ from batchfuse.errors import StoreError
 from batchfuse.geometry.grid import Grid
 from batchfuse.geometry.tiling import Tiling
 from batchfuse.geometry.window import Window
-from batchfuse.storage.store import Layout, Store, is_store, remove_store
+from batchfuse.storage.store import RasterLayout, Store, is_store, remove_store
 
 BANDS = ("red", "green", "blue")
 LAYOUTS = {
-    "plain": Layout(GRID, BANDS, "float32", math.nan, 48, zarr_format=3),
-    "shards": Layout(GRID, BANDS, "float32", math.nan, 48, zarr_format=3, inner=16),
-    "a shard of one chunk": Layout(GRID, BANDS, "float32", math.nan, 48, zarr_format=3, inner=48),
+    "plain": RasterLayout(GRID, BANDS, "float32", math.nan, 48, zarr_format=3),
+    "shards": RasterLayout(GRID, BANDS, "float32", math.nan, 48, zarr_format=3, inner=16),
+    "a shard of one chunk": RasterLayout(GRID, BANDS, "float32", math.nan, 48, zarr_format=3, inner=48),
 }
 each = pytest.mark.parametrize("name", LAYOUTS)
 
@@ -78,7 +78,7 @@ def test_a_tile_is_a_file_and_a_chunk_is_no_larger_than_the_image(
     tmp_path: Path, shape: tuple[int, int], size: int, inner: int | None
 ) -> None:
     grid = Grid(shape, GRID.affine, GRID.crs)
-    layout = Layout(grid, ("fused",), "uint16", 0, size, zarr_format=3, inner=inner)
+    layout = RasterLayout(grid, ("fused",), "uint16", 0, size, zarr_format=3, inner=inner)
     store = Store.create(tmp_path / "a.zarr", layout, {})
     tiling = Tiling(shape, size, 0)
     pixels = fill_store(store, tiling)
@@ -104,7 +104,7 @@ def test_a_tile_is_a_file_and_a_chunk_is_no_larger_than_the_image(
 def test_a_tile_of_fill_values_only_is_a_tile_that_is_done(
     tmp_path: Path, name: str, dtype: str, fill: float
 ) -> None:
-    layout = Layout(GRID, ("fused",), dtype, fill, 48, zarr_format=3, inner=LAYOUTS[name].inner)
+    layout = RasterLayout(GRID, ("fused",), dtype, fill, 48, zarr_format=3, inner=LAYOUTS[name].inner)
     Store.create(tmp_path / "a.zarr", layout, {})
     store = Store.open(tmp_path / "a.zarr")
     for tile in TILING:
@@ -218,7 +218,7 @@ def test_only_our_stores_are_opened_and_removed(tmp_path: Path) -> None:
 )
 def test_a_layout_that_makes_no_sense_is_refused_when_made(change: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=r"no Zarr format|don't divide"):
-        Layout(GRID, ("fused",), "uint8", 0, 48, **change)
+        RasterLayout(GRID, ("fused",), "uint8", 0, 48, **change)
 
 
 # --- through a run ------------------------------------------------------------------------------

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import functools
 import platform
 from concurrent.futures import ThreadPoolExecutor
 
@@ -375,3 +376,32 @@ def test_a_gpu_gives_what_the_cpu_gives(strategy):
 def test_a_fuser_says_where_and_how_it_computes():
     fuser = load_fuser(device="cpu")
     assert (fuser.device, fuser.precision) == ("cpu", "float32")
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+@pytest.mark.parametrize("inner", [None, 24])
+def test_slices_of_a_volume_are_fused_each_on_its_own(strategy, inner):
+    fuser = fuser_of(strategy, inner=inner)
+    chance = np.random.default_rng(5)
+    volume = chance.random((2, 5, 40, 50), np.float32)
+    valid = chance.random(volume.shape) > 0.1
+    core = Window((3, 0), (37, 45))
+    survey = fuser.survey(volume, valid, core) if strategy in SURVEYED else None
+    together = fuser.fuse(volume, core, survey)
+    assert together.shape == (5, 34, 45)
+    for i in range(5):
+        alone = fuser.fuse(volume[:, i], core, survey)
+        assert np.abs(together[i] - alone).max() < 1e-6
+    if survey is not None:
+        parts = [fuser.survey(volume[:, i], valid[:, i], core) for i in range(5)]
+        merged = functools.reduce(lambda one, other: one.merge(other), parts)
+        assert_close(survey, merged)
+
+
+def assert_close(survey, other):
+    """Extremes to rounding; moments, which are whole numbers, exactly."""
+    if isinstance(survey, Extremes):
+        assert survey.minimum == pytest.approx(other.minimum, abs=1e-6)
+        assert survey.maximum == pytest.approx(other.maximum, abs=1e-6)
+    else:
+        assert survey == other

@@ -23,7 +23,7 @@ from batchfuse.errors import StoreError
 from batchfuse.geometry.grid import Grid
 from batchfuse.geometry.tiling import Tiling
 from batchfuse.storage.geozarr import Georeference, grid_from, pixel_centres
-from batchfuse.storage.store import Layout, Store
+from batchfuse.storage.store import RasterLayout, Store
 
 # xarray, rioxarray and odc-geo still multiply affines with *
 pytestmark = pytest.mark.filterwarnings("ignore:Use `@` matmul:PendingDeprecationWarning")
@@ -78,7 +78,7 @@ SLIVERS = {
 
 
 def sealed(path: Path, grid: Grid, dtype: str = "float32", fill: float = math.nan, **more: Any) -> Store:
-    store = Store.create(path / "scene.zarr", Layout(grid, ("fused",), dtype, fill, 32, **more), {})
+    store = Store.create(path / "scene.zarr", RasterLayout(grid, ("fused",), dtype, fill, 32, **more), {})
     for tile in Tiling(grid.shape, 32, 0):
         store.write(tile, np.full((1, *tile.core.shape), 7, dtype))
     store.seal()
@@ -216,7 +216,7 @@ def assert_xarray_shows_it(store: Store, dtype: str, fill: float) -> None:
 @every_form
 def test_xarray_masks_what_is_invalid_in_integers(tmp_path: Path, form: str) -> None:
     grid = GRIDS["utm"]
-    layout = Layout(grid, ("fused",), "uint16", 9, 64, **FORMS[form])
+    layout = RasterLayout(grid, ("fused",), "uint16", 9, 64, **FORMS[form])
     store = Store.create(tmp_path / "s.zarr", layout, {})
     pixels = np.arange(grid.shape[0] * grid.shape[1], dtype="uint16").reshape(1, *grid.shape)
     for tile in Tiling(grid.shape, 64, 0):
@@ -228,7 +228,7 @@ def test_xarray_masks_what_is_invalid_in_integers(tmp_path: Path, form: str) -> 
 
 def test_invalid_pixels_are_masked_by_gdal_and_by_xarray(tmp_path: Path) -> None:
     grid = GRIDS["utm"]
-    store = Store.create(tmp_path / "s.zarr", Layout(grid, ("fused",), "uint16", 0, 64), {})
+    store = Store.create(tmp_path / "s.zarr", RasterLayout(grid, ("fused",), "uint16", 0, 64), {})
     for tile in Tiling(grid.shape, 64, 0):
         pixels = np.full((1, *tile.core.shape), 9, "uint16")
         pixels[:, 3, 4] = 0
@@ -243,7 +243,9 @@ def test_invalid_pixels_are_masked_by_gdal_and_by_xarray(tmp_path: Path) -> None
 
 def test_colour_stays_three_bands_in_every_reader(tmp_path: Path) -> None:
     grid = GRIDS["utm"]
-    store = Store.create(tmp_path / "s.zarr", Layout(grid, ("red", "green", "blue"), "uint8", 0, 64), {})
+    store = Store.create(
+        tmp_path / "s.zarr", RasterLayout(grid, ("red", "green", "blue"), "uint8", 0, 64), {}
+    )
     image = np.random.default_rng(1).integers(1, 255, store.shape, dtype="uint8")
     for tile in Tiling(grid.shape, 64, 0):
         store.write(tile, image[(slice(None), *tile.core.slices)])

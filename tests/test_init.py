@@ -167,9 +167,11 @@ def test_the_quality_band_is_offered_as_a_mask_and_nothing_else(tmp_path: Path) 
 def test_what_was_left_out_is_told_with_its_reason(tmp_path: Path) -> None:
     make(tmp_path, layout("Landsat 5 and 8 by their old ids, of which there are more"))
     (tmp_path / "cube.nii.gz").write_bytes(b"")
+    (tmp_path / "a.dcm").write_bytes(b"")
     text = sketched(tmp_path).text
     assert "thermal of Landsat 5, not among the sources" in text
-    assert "1 NIfTI volume: volumes are not built yet" in text
+    assert "1 file, such as cube.nii.gz: nothing like it in the sources" in text
+    assert "1 DICOM file: convert each series to a NIfTI file first" in text
     assert '# 1 scene of thermal and optical:\n#   thermal: "{scene}_B6.TIF"' in text
 
 
@@ -217,7 +219,9 @@ def test_any_text_is_written_as_yaml_that_reads_the_same(text: str) -> None:
         (f"{L8}_ST_B10.TIF {L8}_QA_PIXEL.TIF", "2 images"),
         ("frame_1.tif frame_2.tif frame_3.tif", "no two that belong together"),
         ("a_rgb.tif b_rgb.tif c_rgb.tif", "of which 3 optical, but no two"),
-        ("a.nii b.nii.gz", "2 NIfTI volumes: volumes are not built yet"),
+        ("a.nii b.nii.gz", "2 NIfTI volumes (a.nii, b.nii.gz), but none can be fused: "),
+        ("a_pet.nii", "1 NIfTI volume (a_pet.nii), of which 1 pet, but no two"),
+        ("a_seg.nii a_mask.nii a_T1.nii", "3 NIfTI volumes"),
         ("thermal/v-ab-7-x.tif thermal/v-cd-7-y.tif rgb/w-ef-7-z.tif rgb/w-gh-7-q.tif", "but no two"),
         ("thermal/v-1.tif thermal/v-2.tif rgb/w-8.tif rgb/w-9.tif", "2 thermal, but no two"),
     ],

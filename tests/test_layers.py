@@ -20,6 +20,7 @@ DOORS = {
     "safetensors": ("fusion/",),
     "rasterio": ("imagery/", "storage/export.py"),
     "numba": ("imagery/",),
+    "nibabel": ("imagery/", "storage/"),
     "zarr": ("storage/",),
     "numcodecs": ("storage/",),
     "pydantic": ("recipe", "profile.py"),
@@ -40,7 +41,7 @@ MAY_IMPORT = {
     "evaluation": {"geometry", "errors"},
     "report": {"errors"},
     "metrics": {"errors"},
-    "scout": {"imagery", "plan", "recipe", "errors"},
+    "scout": {"geometry", "imagery", "plan", "recipe", "errors"},
 }
 
 
@@ -49,11 +50,14 @@ ORDER = (
     ("errors", "files", "machine", "pace", "quiet"),
     ("processes",),
     ("recipe_file", "recipe_mistakes", "recipe_values", "profile", "recipe_grid", "recipe"),
+    ("job",),
+    ("budget", "scene_jobs"),
     ("plan",),
     ("place",),
     ("changes", "cluster", "encoding", "exports", "status", "stored_recipe", "workers"),
     ("campaign_passes", "campaign"),
     ("picture", "task"),
+    ("cuts",),
     ("scene_run",),
     ("exactness",),
     ("engine",),

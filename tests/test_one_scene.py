@@ -9,6 +9,7 @@ import sys
 import time
 from pathlib import Path
 
+import nibabel
 import numpy as np
 import pytest
 import rasterio
@@ -17,6 +18,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from rasters import NORTH_UP, photo, write_raster
 from rio_cogeo.cogeo import cog_validate
+from volumes import write_nifti
 
 import batchfuse
 from batchfuse.cli import commands
@@ -155,9 +157,13 @@ def test_sources_are_called_by_their_files_where_those_are_names() -> None:
         (["t.tif", "t.tif", "-o", "x.tif"], 2, "t.tif is named twice"),
         (["t.tif", "o.tif", "-o", "o.tif", "--overwrite"], 2, "is one of the sources"),
         (["t.tif", "o.tif", "-o", "ir.png"], 1, "ir.png is there already"),
-        (["t.tif", "o.tif", "-o", "x.jpg"], 2, "names no format: .zarr, .tif and .png do"),
-        (["t.tif", "o.tif", "-o", "x.nii.gz"], 2, "volumes are not built yet"),
-        (["t.nii", "o.tif", "-o", "x.tif"], 2, "volumes are not built yet"),
+        (["t.tif", "o.tif", "-o", "x.jpg"], 2, "names no format: .zarr, .tif, .png and .nii.gz do"),
+        (
+            ["t.tif", "o.tif", "-o", "x.nii.gz"],
+            2,
+            "rasters become no such file",
+        ),
+        (["t.nii", "o.tif", "-o", "x.tif"], 2, "volumes become no such file: name one that ends in .nii.gz"),
         (["t.tif", "o.tif", "-o", "x.zarr", "--stretch", "minmax"], 2, "a store is never stretched"),
         (["t.tif", "o.tif", "-o", "x.tif", "--reference", "3"], 2, "number from 1 to 2, or one of t, o"),
         (["t.tif", "o.tif", "-o", "x.png", "--dtype", "float32"], 2, "a PNG holds uint8 or uint16"),
@@ -211,3 +217,20 @@ def test_an_interrupted_call_leaves_nothing(folder: Path) -> None:
     assert process.returncode == 130, errors
     assert "Traceback" not in errors
     assert names_in(folder) == before
+
+
+def test_volumes_become_one_nifti_file(folder: Path) -> None:
+    for name, seed in (("t1", 1), ("t2", 2)):
+        write_nifti(folder / f"{name}.nii.gz", np.random.default_rng(seed).random((20, 22, 18), np.float32))
+    before = sorted(folder.iterdir())
+    call = ["fuse", "t1.nii.gz", "t2.nii.gz", "-o", "fused.nii.gz"]
+    result = CliRunner().invoke(commands, call)
+    assert result.exit_code == 0, result.stderr
+    made, reference = nibabel.load("fused.nii.gz"), nibabel.load("t1.nii.gz")
+    assert made.shape == (20, 22, 18)
+    assert np.array_equal(made.affine, reference.affine)
+    assert sorted(folder.iterdir()) == sorted([*before, folder / "fused.nii.gz"])
+    write_nifti(folder / "t3.nii.gz", np.random.default_rng(3).random((20, 22, 18, 2), np.float32))
+    refused = CliRunner().invoke(commands, ["fuse", "t1.nii.gz", "t3.nii.gz", "-o", "b.zarr"])
+    assert refused.exit_code == 1
+    assert "4-D, of 2 volumes" in refused.stderr

@@ -24,10 +24,10 @@ import batchfuse
 from batchfuse.cli import commands
 from batchfuse.errors import StoreError
 from batchfuse.geometry.grid import Grid
-from batchfuse.storage import pyramid
+from batchfuse.storage import raster
 from batchfuse.storage.contents import described
 from batchfuse.storage.pyramid import begun_level, halved, levels_of, remove_levels, write_level
-from batchfuse.storage.store import Layout, Store, is_store
+from batchfuse.storage.store import RasterLayout, Store, is_store
 
 pytestmark = pytest.mark.filterwarnings("ignore:Use `@` matmul:PendingDeprecationWarning")
 assert rioxarray
@@ -72,7 +72,7 @@ def test_a_level_is_the_mean_of_valid_pixels_as_the_plainest_loop_has_it(
     if dtype[0] == "f":
         pixels += rng.random(pixels.shape).astype(dtype)
     pixels[rng.random(pixels.shape) < 0.4] = fill
-    found = halved(pixels, fill)
+    found = halved(pixels, fill, (2, 2))
     assert found.dtype == pixels.dtype
     assert np.array_equal(found, reduced(pixels, fill), equal_nan=True)
 
@@ -118,7 +118,7 @@ def level_path(folder: Path, form: str, number: int) -> Path:
 def test_every_level_of_a_run_is_reduced_from_the_one_below(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, form: str, dtype: str, size: int
 ) -> None:
-    monkeypatch.setattr(pyramid, "SMALLEST", 50)
+    monkeypatch.setattr(raster, "SMALLEST", 50)
     make_pair(tmp_path)
     size = 32 * round(size / 32) if form == "shards" else size
     report = fused(tmp_path, tiles={"size": size}, output={"dtype": dtype, "pyramid": True, **FORMS[form]})
@@ -137,7 +137,7 @@ def test_every_level_of_a_run_is_reduced_from_the_one_below(
 
 @each
 def test_a_level_lies_where_its_pixels_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, form: str) -> None:
-    monkeypatch.setattr(pyramid, "SMALLEST", 100)
+    monkeypatch.setattr(raster, "SMALLEST", 100)
     make_pair(tmp_path)
     fused(tmp_path, output={"pyramid": True, **FORMS[form]})
     for number in (1, 2):
@@ -174,7 +174,7 @@ def test_the_image_itself_opens_as_before(tmp_path: Path) -> None:
 def test_format_3_tells_of_its_levels_by_the_multiscales_convention(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(pyramid, "SMALLEST", 100)
+    monkeypatch.setattr(raster, "SMALLEST", 100)
     make_pair(tmp_path)
     fused(tmp_path, output={"zarr_format": 3, "pyramid": True})
     store = tmp_path / "fused/a.zarr"
@@ -198,7 +198,7 @@ def test_format_3_tells_of_its_levels_by_the_multiscales_convention(
 def test_a_pyramid_is_added_to_a_store_that_is_complete(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, form: str
 ) -> None:
-    monkeypatch.setattr(pyramid, "SMALLEST", 100)
+    monkeypatch.setattr(raster, "SMALLEST", 100)
     make_pair(tmp_path)
     fused(tmp_path, output=FORMS[form])
     store = tmp_path / "fused/a.zarr"
@@ -219,7 +219,7 @@ def test_a_pyramid_is_added_to_a_store_that_is_complete(
 def test_missing_tiles_of_levels_are_made_again_to_the_same_bytes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, form: str
 ) -> None:
-    monkeypatch.setattr(pyramid, "SMALLEST", 60)
+    monkeypatch.setattr(raster, "SMALLEST", 60)
     make_pair(tmp_path)
     output = {"pyramid": True, **FORMS[form]}
     fused(tmp_path, output=output)
@@ -261,7 +261,7 @@ def test_levels_that_were_put_beside_another_store_are_replaced(tmp_path: Path) 
     grid = Grid((300, 300), NORTH_UP, None)
     stores = []
     for name, value in (("a", 1), ("b", 2)):
-        layout = Layout(grid, ("fused",), "uint8", 0, 512)
+        layout = RasterLayout(grid, ("fused",), "uint8", 0, 512)
         store = Store.create(tmp_path / name / "s.zarr", layout, {"value": value})
         store.write(store.tiling[(0, 0)], np.full((1, 300, 300), value, "uint8"))
         (level,) = levels_of(store)
@@ -313,9 +313,9 @@ def test_an_image_of_256_pixels_has_no_levels(tmp_path: Path) -> None:
     fused(tmp_path, output={"pyramid": True})
     assert not (tmp_path / "fused/a.levels.zarr").exists()
     store = Store.create(
-        tmp_path / "b.zarr", Layout(Grid((1, 257), NORTH_UP), ("fused",), "uint8", 0, 64), {}
+        tmp_path / "b.zarr", RasterLayout(Grid((1, 257), NORTH_UP), ("fused",), "uint8", 0, 64), {}
     )
-    assert [level.grid.shape for level in levels_of(store)] == [(1, 129)]
+    assert [level.layout.grid.shape for level in levels_of(store)] == [(1, 129)]
 
 
 def info(path: Path) -> list[str]:

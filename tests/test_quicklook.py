@@ -24,6 +24,7 @@ from batchfuse.picture import orientation, shows_heat
 from batchfuse.report.colours import Stretch
 from batchfuse.report.lettering import lettering
 from batchfuse.report.mosaic import AREA, LONGEST, TOGETHER, Mosaic
+from batchfuse.report.page import Legend
 from batchfuse.report.quicklook import Panel, Ruler, write_quicklook
 from batchfuse.report.rulers import length_of, round_below, ticks
 from batchfuse.task import reduced
@@ -33,9 +34,8 @@ EMPTY = 0  # alpha of an invalid pixel
 
 
 def panel(image: NDArray[np.float64], title: str = "optical", **more: Any) -> Panel:
-    return Panel(
-        image, title, ("a.tif", "10 x 10 pixels"), "values 0 to 1", 0.0, 1.0, "", **{"heat": False} | more
-    )
+    about = ("a.tif", "10 x 10 pixels")
+    return Panel(image, Legend(title, about, "values 0 to 1", 0.0, 1.0, "", **{"heat": False} | more))
 
 
 def drawn(path: Path, *panels: Panel, ruler: Ruler = PIXELS, notes: str = "") -> NDArray[np.uint8]:
@@ -198,6 +198,11 @@ def test_gray_stays_gray_in_a_colour_image_without_haze() -> None:
         ("temperature", None, True),
         ("b10", "K", True),
         ("b10", "degC", True),
+        ("pet", None, True),
+        ("FDG-PET", None, True),
+        ("spect", None, True),
+        ("petrol", None, False),
+        ("ct", None, False),
         ("optical", None, False),
         ("near-infrared", None, False),
         ("nir", None, False),

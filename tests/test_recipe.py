@@ -244,20 +244,6 @@ def test_a_wrong_value_is_one_line_with_its_place_and_the_remedy(
 
 
 @pytest.mark.parametrize(
-    ("key", "value", "now"),
-    [
-        ("fusion.plane", "coronal", "axial"),
-        ("inputs.optical.volume", "0", "rasters, without it"),
-        ("inputs.optical.labels", "true", "false"),
-    ],
-)
-def test_what_is_still_to_come_says_what_works_now(tmp_path: Path, key: str, value: str, now: str) -> None:
-    (line,) = refused(tmp_path, TWO, f"{key}={value}")
-    assert line.startswith(f"--set {key}=")
-    assert line.endswith(f"is not built yet; what works now: {now}")
-
-
-@pytest.mark.parametrize(
     ("output", "line"),
     [
         ("{shard: 256}", "output.shard: shards are of format 3 only: say `zarr_format: 3` beside it"),
@@ -588,7 +574,7 @@ def test_a_profile_file_is_read_and_checked(tmp_path: Path) -> None:
         'mine.yaml:1: cluster: "slurm" is not built yet; what works now: threads, processes, a scheduler\'s '
         "address (tcp://host:8786) or its scheduler file (scheduler.json)",
         "mine.yaml:3: threads: found 0; give auto, or a number from 1 to 1024",
-        'mine.yaml:4: memory: "lots" is not built yet; what works now: null, and tiles.size to need less',
+        'mine.yaml:4: memory: found "lots"; give a number with its unit, such as 16GB, 1.5 GiB or 800MB',
         'mine.yaml:5: device: found "gpu"; allowed: auto, cpu, cuda, cuda:N, mps',
         'mine.yaml:6: precision: "float16" is not built yet; what works now: auto, float32',
         "mine.yaml:7: walltime: unknown key (found 1); allowed: "

@@ -6,6 +6,7 @@ import shutil
 from pathlib import Path
 from types import SimpleNamespace
 
+import nibabel
 import numpy as np
 import pytest
 import rasterio
@@ -16,10 +17,16 @@ from rasters import photo, write_raster
 from shared_data import shared_data
 
 import batchfuse
+from batchfuse.geometry.volume_grid import VolumeGrid
+from batchfuse.geometry.window import Window
+from batchfuse.storage.store import Store
 
 RECIPES = Path(__file__).parents[1] / "recipes"
 GRID = Affine(30, 0, 500_000, 0, -30, 5_600_000)
-TRIED_HERE = {"landsat.yaml", "drone.yaml", "images.yaml"}
+TRIED_HERE = {
+    *("landsat.yaml", "drone.yaml", "images.yaml"),
+    *("mri-pet.yaml", "ct-mri.yaml", "t1-t2.yaml", "bids.yaml"),
+}
 
 
 @pytest.fixture
@@ -182,3 +189,86 @@ def test_the_image_recipe_fuses_a_pair_of_tno(folder: Path) -> None:
     # it looks like both, and more so than they look like each other
     alike = {role: np.corrcoef(fused.ravel(), image.ravel())[0, 1] for role, image in images.items()}
     assert min(alike.values()) > np.corrcoef(images["IR"].ravel(), images["VIS"].ravel())[0, 1]
+
+
+# --- volumes ------------------------------------------------------------------------------------
+
+
+def head(shape: tuple[int, int, int], affine: NDArray[np.float64], seed: int) -> NDArray[np.float64]:
+    """Values of 0..1 along (i, j, k) that belong to places in the world: a ball of waves."""
+    places = (
+        np.stack(np.meshgrid(*map(np.arange, shape), indexing="ij"), -1) @ affine[:3, :3].T + affine[:3, 3]
+    )
+    waves = np.sin(places / (3.0 + seed)).sum(-1) / 6 + 0.5
+    return np.where(np.linalg.norm(places, axis=-1) < 30, waves, 0.0)
+
+
+def write_volume(
+    path: Path, spacing: float, seed: int, orientation: str = "RAS", low: float = 0, high: float = 1000
+) -> nibabel.Nifti1Image:
+    """A head of 64 mm around the world's origin."""
+    count = round(64 / spacing)
+    affine = np.diag([spacing, spacing, spacing, 1.0])
+    affine[:3, 3] = -spacing * (count - 1) / 2
+    values = head((count, count, count), affine, seed) * (high - low) + low
+    image = nibabel.Nifti1Image(values.astype(np.float32), affine)
+    turn = nibabel.orientations.ornt_transform(
+        nibabel.io_orientation(affine), nibabel.orientations.axcodes2ornt(orientation)
+    )
+    path.parent.mkdir(parents=True, exist_ok=True)
+    nibabel.save(image.as_reoriented(turn), path)
+    return nibabel.load(path)
+
+
+def fused_like(store: Path, reference: nibabel.Nifti1Image) -> NDArray[np.float64]:
+    """The voxels (i, j, k) of a store that has to lie where the reference does."""
+    fused = Store.open(store)
+    grid = fused.layout.grid
+    assert isinstance(grid, VolumeGrid)
+    assert grid.shape[::-1] == reference.shape
+    assert np.allclose(grid.affine, reference.affine, atol=1e-5)
+    return np.asarray(fused.read(Window.whole(grid.shape))[0].T, np.float64)
+
+
+def likeness(fused: NDArray[np.float64], image: nibabel.Nifti1Image) -> float:
+    return float(np.corrcoef(fused.ravel(), np.asarray(image.dataobj).ravel())[0, 1])
+
+
+def test_the_mri_pet_recipe_gives_a_volume_in_the_mris_place(folder: Path) -> None:
+    write_volume(folder / "volumes" / "anna_pet.nii.gz", 4, 1, "LPS", high=12)
+    mri = write_volume(folder / "volumes" / "anna_mri.nii.gz", 2, 2, "PSR")
+    run(folder / "mri-pet.yaml")
+    fused = fused_like(folder / "mri-pet" / "anna.zarr", mri)
+    pet = write_volume(folder / "same.nii.gz", 2, 1, "PSR", high=12)  # the PET as it lies on the MRI's grid
+    assert min(likeness(fused, mri), likeness(fused, pet)) > 0.5
+    assert (folder / "mri-pet" / "anna.quicklook.png").is_file()
+
+
+def test_the_ct_mri_recipe_takes_hounsfield_units_by_their_window(folder: Path) -> None:
+    write_volume(folder / "volumes" / "7_ct.nii.gz", 2, 1, "LAS", low=-1000, high=1000)
+    mri = write_volume(folder / "volumes" / "7_mri.nii.gz", 2, 2)
+    (outcome,) = run(folder / "ct-mri.yaml").outcomes
+    ct = outcome.scaling["ct"]
+    assert (ct["low"], ct["high"]) == (-160, 240)
+    assert ct["minimum"] == pytest.approx(-1000)
+    fused_like(folder / "ct-mri" / "7.zarr", mri)
+
+
+def test_the_t1_t2_recipe_fuses_two_contrasts_in_each_plane(folder: Path) -> None:
+    write_volume(folder / "volumes" / "a_T2w.nii.gz", 2, 1)
+    t1 = write_volume(folder / "volumes" / "a_T1w.nii.gz", 2, 2)
+    run(folder / "t1-t2.yaml", "grid.mismatch=error")
+    run(folder / "t1-t2.yaml", "fusion.plane=sagittal", "output.path=sagittal")
+    axial, sagittal = (fused_like(folder / path / "a.zarr", t1) for path in ("t1-t2", "sagittal"))
+    assert 0 < np.abs(axial - sagittal).max() < 500
+
+
+def test_the_bids_recipe_finds_subjects_and_sessions(folder: Path) -> None:
+    for sub, ses in (("01", "pre"), ("01", "post"), ("02", "pre")):
+        stem = f"sub-{sub}_ses-{ses}"
+        write_volume(folder / f"sub-{sub}/ses-{ses}/pet/{stem}_trc-18FFDG_pet.nii.gz", 4, 1)
+        write_volume(folder / f"sub-{sub}/ses-{ses}/anat/{stem}_T1w.nii.gz", 4, 2)
+    (folder / "sub-02/ses-pre/pet/sub-02_ses-pre_trc-18FFDG_pet.nii.gz").unlink()
+    report = run(folder / "bids.yaml")
+    assert sorted(outcome.scene for outcome in report.outcomes) == ["01_post", "01_pre"]
+    assert (folder / "derivatives" / "batchfuse" / "01_post.zarr").is_dir()

@@ -28,7 +28,8 @@ from batchfuse.imagery.align import align
 from batchfuse.imagery.resample import resampled
 from batchfuse.imagery.scene import Band, Source, SourceFile
 from batchfuse.imagery.target import SceneGrid, Target, scene_grid
-from batchfuse.plan import Job, Plan
+from batchfuse.job import Job
+from batchfuse.plan import Plan
 
 UTM = "EPSG:32632"
 GEOSTATIONARY = "+proj=geos +h=35785831 +lon_0=-75 +ellps=GRS80 +sweep=x"

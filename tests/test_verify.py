@@ -20,7 +20,7 @@ from test_format_3 import LAYOUTS
 from test_store import GRID, LAYOUT, RECORD, WHOLE, fill_store, image
 
 import batchfuse
-from batchfuse import plan
+from batchfuse import scene_jobs
 from batchfuse.cli import commands
 from batchfuse.encoding import Encoding
 from batchfuse.errors import StoreError
@@ -28,9 +28,9 @@ from batchfuse.exactness import LIMIT, compared, measure, merged, places
 from batchfuse.geometry.tiling import Tiling
 from batchfuse.geometry.window import Window
 from batchfuse.storage.check import Fault, check_store, stores_in
-from batchfuse.storage.store import Layout, Store, stores_within
+from batchfuse.storage.store import RasterLayout, Store, stores_within
 
-FORMS: dict[str, Layout] = {
+FORMS: dict[str, RasterLayout] = {
     "format 2": LAYOUT,
     "format 3": LAYOUTS["plain"],
     "shards": LAYOUTS["shards"],
@@ -136,7 +136,9 @@ def test_a_chunk_of_another_place_or_store_is_not_noticed_but_one_of_another_siz
     tmp_path: Path, form: str
 ) -> None:
     store = sealed(tmp_path / "a.zarr", form)
-    layout = Layout(GRID, ("fused",), "uint8", 0, 48, FORMS[form].scale, zarr_format=FORMS[form].zarr_format)
+    layout = RasterLayout(
+        GRID, ("fused",), "uint8", 0, 48, FORMS[form].scale, zarr_format=FORMS[form].zarr_format
+    )
     other = Store.create(tmp_path / "b.zarr", layout, {})
     fill_store(other)
     shutil.copy(other.chunk_path((0, 0)), store.chunk_path((0, 0)))
@@ -412,13 +414,13 @@ def test_of_a_campaign_only_the_scene_itself_is_opened(
         shutil.copy(tmp_path / f"in/a_{role}.tif", tmp_path / f"in/b_{role}.tif")
     recipe = batchfuse.Recipe(inputs=INPUTS, folder=tmp_path, scaling="campaign")
     assert batchfuse.run(recipe).exit_code == 0
-    files, open_source = [], plan.open_source
+    files, open_source = [], scene_jobs.open_source
 
     def opened(role: str, paths: Any, **options: Any) -> Any:
         files.extend(path.name for path in paths)
         return open_source(role, paths, **options)
 
-    monkeypatch.setattr(plan, "open_source", opened)
+    monkeypatch.setattr(scene_jobs, "open_source", opened)
     found = merged(list(measure(tmp_path / "fused/b.zarr")))
     assert found.holds
     assert sorted(files) == ["b_optical.tif", "b_thermal.tif"]

@@ -33,7 +33,12 @@ STRETCH = click.option(
 
 @click.command()
 @click.argument("paths", metavar="PATH...", nargs=-1, required=True, type=click.Path(path_type=Path))
-@click.option("--to", required=True, metavar="FORMAT", help="cog (GeoTIFF), png, or nifti.")
+@click.option(
+    "--to",
+    required=True,
+    metavar="FORMAT",
+    help="cog (GeoTIFF) or png of a raster; nifti (.nii.gz) of a volume.",
+)
 @click.option(
     "-o",
     "--output",
@@ -42,6 +47,12 @@ STRETCH = click.option(
 )
 @DTYPE
 @STRETCH
+@click.option(
+    "--keep-text",
+    is_flag=True,
+    help="With nifti: copy the free texts and the extensions of the reference's header, which may name the "
+    "patient.",
+)
 @click.option("--overwrite", is_flag=True, help="Replace a file that is there.")
 @VERBOSE
 @told
@@ -51,10 +62,11 @@ def export(
     output: str | None,
     dtype: str | None,
     stretch: str | None,
+    keep_text: bool,
     overwrite: bool,
     verbose: bool,  # noqa: ARG001  (see ``told``)
 ) -> None:
-    """Write complete stores as files for other programs: cloud optimised GeoTIFFs, or PNGs.
+    """Write complete stores as files for other programs: cloud optimised GeoTIFFs, PNGs, or NIfTI.
 
     PATH is a store, or a folder with stores. The paper's protocol is
     `--to png --dtype uint8 --stretch minmax`.
@@ -64,7 +76,7 @@ def export(
     from batchfuse.recipe import Export
     from batchfuse.storage.store import Store
 
-    wanted = Export.of(to, dtype, stretch or "none")
+    wanted = Export.of(to, dtype, stretch or "none", keep_text)
     chosen = [store for path in paths for store in _stores(path)]
     place = Path(output) if output else None
     into = _is_folder(output, several=len(chosen) > 1 or chosen != list(paths)) if output else False

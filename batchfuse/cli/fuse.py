@@ -25,7 +25,7 @@ __all__ = ["fuse"]
     "--output",
     required=True,
     type=click.Path(path_type=Path),
-    help="The fused image: .zarr (a store), .tif (cloud optimised GeoTIFF) or .png.",
+    help="The fused image: .zarr (a store), .tif (cloud optimised GeoTIFF) or .png; of volumes .nii.gz.",
 )
 @click.option(
     "--strategy",
@@ -68,8 +68,8 @@ def fuse(
 ) -> None:
     """Fuse the images of one scene without a recipe.
 
-    Any raster GDAL reads will do: GeoTIFF, PNG, JPEG. Images that have a place are brought onto one grid;
-    those without have to be of one size.
+    Any raster GDAL reads will do: GeoTIFF, PNG, JPEG; or NIfTI volumes. Images that have a place are brought
+    onto one grid; those without have to be of one size.
     """
     from batchfuse.one_scene import Wish, fuse_files
     from batchfuse.recipe import Profile

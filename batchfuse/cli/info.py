@@ -30,24 +30,28 @@ def _lines(contents: Mapping[str, Any]) -> Iterator[str]:
     """The description for people, line by line."""
     from batchfuse.fusion.parameters import worded
 
-    rows, columns = contents["shape"]
     state = "complete" if contents["complete"] else "not complete: run its recipe again to continue"
     yield f"{contents['path']}: {state}"
     megabytes = contents["bytes"] / 1e6
     yield f"  {contents['tiles_written']} of {contents['tiles']} tiles, {megabytes:.1f} MB on disk"
     nodata = "NaN" if contents["nodata"] is None else f"{contents['nodata']:g}"
-    bands = ", ".join(contents["bands"])
-    yield f"  {columns} x {rows} pixels, {contents['dtype']}, nodata {nodata}, bands {bands}"
+    volume = "orientation" in contents
+    size = " x ".join(map(str, contents["shape"][::-1]))
+    bands = "" if volume else f", bands {', '.join(contents['bands'])}"
+    yield f"  {size} {'voxels' if volume else 'pixels'}, {contents['dtype']}, nodata {nodata}{bands}"
     if contents["zarr_format"] == 3 or contents["levels"]:
         shards = f", chunks of {contents['shard']} in shards" if contents["shard"] else ""
         count = len(contents["levels"])
         many = f", {count} reduced level{'' if count == 1 else 's'}" if count else ""
-        yield f"  Zarr format {contents['zarr_format']}{shards}{many}"
+        name = f"OME-Zarr {'0.5' if contents['zarr_format'] == 3 else '0.4'}, " if volume else ""
+        yield f"  {name}Zarr format {contents['zarr_format']}{shards}{many}"
     if "level" in contents:
-        yield f"  reduced: a pixel is {2 ** contents['level']} pixels of the fused image wide"
-    dx, _, left, _, dy, top = contents["transform"]
-    crs = contents["crs"] or "no CRS"
-    yield f"  {crs}, pixels {abs(dx):g} x {abs(dy):g}, corner {left:.10g}, {top:.10g}"
+        times = 2 ** contents["level"]
+        one, whole = "pixel is", "pixels of the fused image"
+        if volume:
+            one, whole = "voxel is at most", "voxels of the fused volume"
+        yield f"  reduced: a {one} {times} {whole} wide"
+    yield from _volume_lines(contents) if volume else _raster_lines(contents)
     for source in contents.get("sources", ()):
         names = " + ".join(file["name"] for file in source["files"])
         names += f", mask {source['mask']['name']}" if "mask" in source else ""
@@ -61,3 +65,19 @@ def _lines(contents: Mapping[str, Any]) -> Iterator[str]:
     weights = contents.get("weights")
     made = f", weights {weights['name']} ({weights['sha256'][:12]}…)" if weights else ""
     yield f"  {fusion.get('method')}, strategy {strategy}{made}, {contents.get('precision')}"
+
+
+def _raster_lines(contents: Mapping[str, Any]) -> Iterator[str]:
+    dx, _, left, _, dy, top = contents["transform"]
+    crs = contents["crs"] or "no CRS"
+    yield f"  {crs}, pixels {abs(dx):g} x {abs(dy):g}, corner {left:.10g}, {top:.10g}"
+
+
+def _volume_lines(contents: Mapping[str, Any]) -> Iterator[str]:
+    spacing = " x ".join(f"{n:g}" for n in contents["spacing"][::-1])
+    first = ", ".join(f"{row[3]:g}" for row in contents["affine"])
+    yield f"  {contents['orientation']}, voxels {spacing} mm, the first at {first}"
+    header = contents["nifti"]
+    if header and header["extensions"]:
+        codes = ", ".join(map(str, header["extensions"]))
+        yield f"  its NIfTI header has the reference's extensions (codes {codes}), which may name the patient"

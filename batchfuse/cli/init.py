@@ -26,10 +26,10 @@ __all__ = ["init"]
 @VERBOSE
 @told
 def init(folders: tuple[Path, ...], output: Path, overwrite: bool, verbose: bool) -> None:  # noqa: ARG001
-    """Write a commented recipe for the images in some folders.
+    """Write a commented recipe for the images or volumes in some folders.
 
-    Groups file names into wildcards, recognises Landsat, Sentinel-2 and plain pairs, and plans what it
-    writes. Nothing but the recipe is written.
+    Groups file names into wildcards, recognises Landsat, Sentinel-2, NIfTI volumes (BIDS and others) and
+    plain pairs, and plans what it writes. Nothing but the recipe is written.
     """
     from batchfuse.errors import RecipeError
     from batchfuse.scout.sketch import sketch

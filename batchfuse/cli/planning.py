@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,7 +14,8 @@ from batchfuse.report.progress import counted, sized
 
 if TYPE_CHECKING:
     from batchfuse.imagery.discovery import Unmatched
-    from batchfuse.plan import Job, Plan
+    from batchfuse.job import Job
+    from batchfuse.plan import Plan
     from batchfuse.recipe import Profile
 
 __all__ = ["planned", "print_plan", "print_unmatched", "unmatched_lines"]
@@ -105,13 +106,20 @@ def _about(job: Job) -> list[str]:
 
 
 def _cells(job: Job) -> tuple[str, ...]:
-    rows, columns = job.scene.grid.shape
+    shape, size = job.scene.grid.shape, str(max(job.tiling.sizes))
+    if job.is_volume:
+        size = _product(min(edge, n) for edge, n in zip(job.tiling.sizes, shape, strict=True))
     return (
         f"{job.scene.name}:",
-        f"{columns}x{rows} pixels {job.place},",
-        f"{counted(len(job.tiling), 'tile')} of {max(job.tiling.sizes)},",
+        f"{_product(shape)} {'voxels' if job.is_volume else 'pixels'} {job.place},",
+        f"{counted(len(job.tiling), 'tile')} of {size},",
         sized(job.bytes_out),
     )
+
+
+def _product(shape: Iterable[int]) -> str:
+    """Extents as people say them, x first."""
+    return "x".join(map(str, reversed(list(shape))))
 
 
 def _aligned(rows: list[tuple[str, ...]]) -> list[str]:
@@ -125,10 +133,13 @@ def _aligned(rows: list[tuple[str, ...]]) -> list[str]:
 
 def _memory(plan: Plan, profile: Profile) -> str:
     """What a process needs, and of how many."""
+    from batchfuse.budget import memory_of_a_worker, within_memory
     from batchfuse.profile import is_remote
 
-    workers, threads = profile.numbers()
+    workers, threads = within_memory(plan.jobs, profile).numbers()
     of = "memory" if workers == 1 else f"memory in each of {workers} processes,"
     if is_remote(profile.cluster):  # how many they are, and of how many threads, is known only there
         of = "memory in a worker"
-    return f"{sized(plan.memory(threads))} of {of} with {counted(threads, 'tile')} at a time"
+    return (
+        f"{sized(memory_of_a_worker(plan.jobs, threads))} of {of} with {counted(threads, 'tile')} at a time"
+    )

@@ -33,18 +33,18 @@ class Fuser(Protocol):
 
         Args:
             sources: (source, y, x), scaled to 0..1; the core with ``survey_halo`` pixels around it, fewer
-                only at the scene's edge.
-            valid: (source, y, x); where it is False the pixel was filled, and says nothing.
-            core: the pixels to look at, counted from the start of the arrays.
+                only at the scene's edge. Of a volume (source, slice, y, x): slices are images of their own.
+            valid: of the same shape; where it is False the pixel was filled, and says nothing.
+            core: the pixels (y, x) to look at, of each slice, counted from the start of the arrays.
         """
 
     def fuse(self, sources: Pixels, core: Window, survey: Survey | None) -> NDArray[np.float32]:
-        """The fused core, (y, x), in the sources' scaled range.
+        """The fused core, (y, x), in the sources' scaled range; of a volume (slice, y, x).
 
         Args:
             sources: (source, y, x), scaled to 0..1, finite; the core with ``halo`` pixels around it, fewer
-                only at the scene's edge.
-            core: the pixels to fuse, counted from the start of the array.
+                only at the scene's edge. Of a volume (source, slice, y, x): slices are images of their own.
+            core: the pixels (y, x) to fuse, of each slice, counted from the start of the array.
             survey: merged over the whole scene, or None where the strategy asks nothing.
         """
 

@@ -34,6 +34,8 @@ class Strategy:
     """One line for people."""
     parameters: tuple[Parameter, ...] = ()
     """What its user may choose; the halos hold for every choice."""
+    memory: int = 150_000_000
+    """Bytes that a fuser holds at most for each tile at work on a CPU, beside the tile's own arrays."""
 
     def __post_init__(self) -> None:
         if self.halo < 0 or (self.survey_halo or 0) < 0:
@@ -145,6 +147,7 @@ register(
                     Parameter("contrast", 1.5, 1, 3, "how much contrast may be raised at most"),
                     Parameter("salience", 0.2, 0, 5, "how much the more unusual source counts in the base"),
                 ),
+                memory=350_000_000,
             ),
         ),
         default_weights="res2netfuse",

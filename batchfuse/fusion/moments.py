@@ -57,8 +57,9 @@ class Moments:
         """The moments of a window.
 
         Args:
-            pixels: (source, y, x), scaled; what is not valid there may be anything finite.
-            valid: (source, y, x).
+            pixels: (source, y, x) or (source, slice, y, x), scaled; what is not valid there may be anything
+                finite.
+            valid: of the same shape.
         """
         found = cls.empty(len(pixels))
         for start in range(0, pixels.shape[1], _ROWS):

@@ -82,33 +82,45 @@ class Res2NetFuser:
     def survey(self, sources: Pixels, valid: NDArray[np.bool_], core: Window) -> Survey:
         """See ``Fuser.survey``."""
         if self._rule.surveys_pixels:
-            at = (slice(None), *core.slices)
-            return Moments.of(sources[at], valid[at])
+            rows, columns = core.slices
+            return Moments.of(sources[..., rows, columns], valid[..., rows, columns])
         found = Extremes.empty(len(sources))
+        slices = _slices(sources)
+        there = _slices(valid)
         with self._computing():
             for inner in _parts(core, self._edge(len(sources))):
-                window = inner.grown(ENCODER_RADIUS, sources.shape[1:])
-                features = self._features(self._images(sources, window), window, inner)
-                means = np.stack([channel_mean(feature)[0, 0].cpu().numpy() for feature in features])
-                found = found.merge(_extremes(means, valid[(slice(None), *inner.slices)]))
+                window = inner.grown(ENCODER_RADIUS, sources.shape[-2:])
+                for some in self._batches(slices, window):
+                    features = self._features(self._images(slices[:, some], window), window, inner)
+                    means = np.stack([channel_mean(feature)[:, 0].cpu().numpy() for feature in features])
+                    found = found.merge(_extremes(means, there[:, some, *inner.slices]))
         return found
 
     def fuse(self, sources: Pixels, core: Window, survey: Survey | None) -> NDArray[Any]:
         """See ``Fuser.fuse``; float64 where the precision is."""
-        fused = np.empty(core.shape, self.precision)
+        slices = _slices(sources)
+        fused = np.empty((slices.shape[1], *core.shape), self.precision)
         with self._computing():
             for inner in _parts(core, self._edge(len(sources))):
                 # the further a pixel has come, the less around it is still needed
-                part = inner.grown(DECODER_RADIUS, sources.shape[1:])
-                image = self._fused(sources, part, survey)[0, 0].cpu().numpy()
-                fused[inner.relative_to(core).slices] = image[inner.relative_to(part).slices]
-        return fused
+                part = inner.grown(DECODER_RADIUS, sources.shape[-2:])
+                for some in self._batches(slices, part):
+                    image = self._fused(slices[:, some], part, survey)[:, 0].cpu().numpy()
+                    kept = image[:, *inner.relative_to(part).slices]
+                    fused[some, *inner.relative_to(core).slices] = kept
+        return fused if sources.ndim == 4 else fused[0]
 
-    def _fused(self, sources: Pixels, part: Window, survey: Survey | None) -> Tensor:
-        """The fused image of a part, (1, 1, y, x): on a side that is cut, 4 pixels of it are wrong."""
-        seen = part.grown(self._rule.reach, sources.shape[1:])
-        window = seen.grown(ENCODER_RADIUS, sources.shape[1:])
-        images = list(self._images(sources, window))
+    def _batches(self, slices: Pixels, window: Window) -> Iterator[slice]:
+        """Slices whose windows are computed at once: as many as fit where one large window would."""
+        many = max(1, self._edge(len(slices)) ** 2 // window.size)
+        for first in range(0, slices.shape[1], many):
+            yield slice(first, min(first + many, slices.shape[1]))
+
+    def _fused(self, slices: Pixels, part: Window, survey: Survey | None) -> Tensor:
+        """The fused images of a part, (n, 1, y, x): on a side that is cut, 4 pixels of it are wrong."""
+        seen = part.grown(self._rule.reach, slices.shape[-2:])
+        window = seen.grown(ENCODER_RADIUS, slices.shape[-2:])
+        images = list(self._images(slices, window))
         features = self._features(images, window, seen)
         rows, columns = seen.relative_to(window).slices
         pixels = [image[:, :, rows, columns] for image in images]
@@ -126,7 +138,7 @@ class Res2NetFuser:
             return self._loaded
 
     def _features(self, images: Iterable[Tensor], window: Window, part: Window) -> list[Tensor]:
-        """The features in ``part`` of each source's image of the window: (1, 64, y, x) each."""
+        """The features in ``part`` of each source's images of the window: (n, 64, y, x) each."""
         kept = part.relative_to(window)
         (top, left), (bottom, right) = kept.start, kept.stop
         rows, columns = window.shape
@@ -143,11 +155,11 @@ class Res2NetFuser:
         encoded = (network.encode(image, cut) for image in images)
         return [features[:, :, at_rows, at_columns] for features in encoded]
 
-    def _images(self, sources: Pixels, window: Window) -> Iterator[Tensor]:
-        """Each source in the window, (1, 1, y, x), on the device."""
-        for source in sources:
-            pixels = np.array(source[window.slices], self.precision, order="C")  # torch wants to own it
-            yield torch.from_numpy(pixels).to(self._device)[None, None]
+    def _images(self, slices: Pixels, window: Window) -> Iterator[Tensor]:
+        """The window of each source's slices, (n, 1, y, x), on the device."""
+        for source in slices:
+            pixels = np.array(source[:, *window.slices], self.precision, order="C")  # torch wants to own it
+            yield torch.from_numpy(pixels).to(self._device)[:, None]
 
     def _edge(self, sources: int) -> int:
         if self._inner is not None:
@@ -198,8 +210,13 @@ def _cuts(start: int, stop: int, edge: int) -> list[tuple[int, int]]:
     return list(itertools.pairwise(at))
 
 
+def _slices(images: NDArray[Any]) -> NDArray[Any]:
+    """(source, y, x) as one slice a source, (source, 1, y, x); of a volume as they are."""
+    return images if images.ndim == 4 else images[:, None]
+
+
 def _extremes(means: NDArray[Any], valid: NDArray[np.bool_]) -> Extremes:
-    low = np.where(valid, means, np.inf).min(axis=(1, 2), initial=np.inf)
-    high = np.where(valid, means, -np.inf).max(axis=(1, 2), initial=-np.inf)
+    low = np.where(valid, means, np.inf).min(axis=(1, 2, 3), initial=np.inf)
+    high = np.where(valid, means, -np.inf).max(axis=(1, 2, 3), initial=-np.inf)
     # -0.0 becomes 0.0: which of the two a merge keeps would depend on the order
     return Extremes(tuple(float(v) + 0.0 for v in low), tuple(float(v) + 0.0 for v in high))

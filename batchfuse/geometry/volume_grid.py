@@ -28,6 +28,8 @@ class VolumeGrid:
     """Voxels along (z, y, x), which are NIfTI's (k, j, i)."""
     rows: Rows
     """The upper three rows of the affine from (i, j, k), voxel **centres** at whole numbers, to world mm."""
+    placed: bool = True
+    """Whether the header says where in the world; else the affine is of spacing alone, around the middle."""
 
     def __post_init__(self) -> None:
         if len(self.shape) != 3 or min(self.shape) < 1:
@@ -38,13 +40,13 @@ class VolumeGrid:
             raise ValueError(f"the affine {self.rows} has no volume")
 
     @classmethod
-    def of(cls, shape: tuple[int, ...], affine: NDArray[np.floating]) -> VolumeGrid:
+    def of(cls, shape: tuple[int, ...], affine: NDArray[np.floating], placed: bool = True) -> VolumeGrid:
         """The grid of an array (z, y, x) with a 4 x 4 affine as nibabel has it."""
         z, y, x = (int(n) for n in shape)
         first, second, third = (
             (float(i), float(j), float(k), float(c)) for i, j, k, c in np.asarray(affine)[:3]
         )
-        return cls((z, y, x), (first, second, third))
+        return cls((z, y, x), (first, second, third), placed)
 
     @cached_property
     def affine(self) -> NDArray[np.float64]:
@@ -82,7 +84,7 @@ class VolumeGrid:
         """The grid of the voxels of a window (z, y, x) of this one's lattice, which may reach beyond it."""
         affine = self.affine.copy()
         affine[:3, 3] += affine[:3, :3] @ np.array(window.start[::-1], float)
-        return VolumeGrid.of(window.shape, affine)
+        return VolumeGrid.of(window.shape, affine, self.placed)
 
     def corners(self) -> NDArray[np.float64]:
         """World positions of the eight outer corners (of voxels, not of their centres), (8, 3)."""

@@ -17,6 +17,8 @@ from batchfuse.imagery.resample import resampled
 from batchfuse.imagery.scaling import Percentiles, Scaling, Statistics, scaled, wanted_bins
 from batchfuse.imagery.scene import Source
 from batchfuse.imagery.tally import Tally, refined, tallied
+from batchfuse.imagery.volume_alignment import VolumeAlignment
+from batchfuse.imagery.volume_resample import resampled_volume
 
 __all__ = ["AlignedSource", "counted_windows", "filled", "measured_scaling", "refine_window", "tally_window"]
 
@@ -29,7 +31,7 @@ class AlignedSource:
 
     source: Source
     """The files."""
-    alignment: Alignment
+    alignment: Alignment | VolumeAlignment
     """Where each pixel of the reference grid lies in them."""
     scaling: Scaling
     """Physical values to 0..1."""
@@ -37,11 +39,17 @@ class AlignedSource:
     """nearest, bilinear, cubic or average."""
 
     def read(self, window: Window) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-        """Scaled values (bands, y, x), 0 and above, and validity (y, x) of a window of the reference grid."""
+        """Scaled values (bands, y, x), 0 and above, and validity (y, x) of a window of the reference grid.
+
+        Of a volume (1, z, y, x) and (z, y, x).
+        """
+        method = "nearest" if self.source.labels else self.resampling
         if self.alignment.identical:
             values, valid = self._read(window)
+        elif isinstance(self.alignment, VolumeAlignment):
+            values, valid = resampled_volume(self.alignment, window, self._read, method, 1)
         else:
-            values, valid = resampled(self.alignment, window, self._read, self.resampling)
+            values, valid = resampled(self.alignment, window, self._read, method)
         np.maximum(values, 0, out=values)  # cubic resampling undershoots
         values[:, ~valid] = 0
         return values, valid
@@ -53,11 +61,17 @@ class AlignedSource:
         return np.maximum(values, 0, out=values), valid
 
 
-def counted_windows(source: Source, alignment: Alignment) -> Iterator[Window]:
-    """The source's own pixels within the scene, each once, in windows that follow the file's blocks."""
+def counted_windows(source: Source, alignment: Alignment | VolumeAlignment) -> Iterator[Window]:
+    """The source's own pixels within the scene, each once, in windows that follow the file's blocks.
+
+    A volume's voxels in slabs of its slices.
+    """
     window = alignment.source_window()
     if window is None:
         raise GridError(f"{source.name} does not touch the reference grid: the two show different places")
+    if source.is_volume:
+        yield from _slabs(window)
+        return
     rows, columns = source.block
     height = max(1, min(window.shape[0], COUNTED // window.shape[1]) // rows) * rows
     width = window.shape[1]
@@ -72,7 +86,7 @@ def counted_windows(source: Source, alignment: Alignment) -> Iterator[Window]:
 
 def measured_scaling(
     source: Source,
-    alignment: Alignment,
+    alignment: Alignment | VolumeAlignment,
     value_range: tuple[float, float] | None,
     percentiles: Percentiles | None,
     mapped: Callable[[Callable[..., Any], Sequence[tuple[Any, ...]]], Iterable[Any]],
@@ -108,6 +122,16 @@ def refine_window(source: Source, window: Window, bins: list[set[int]]) -> list[
     """The second pass over a window: each band's wanted bins."""
     pixels, valid = read_pixels(source, window)
     return [refined(band, valid, wanted) for band, wanted in zip(pixels, bins, strict=True)]
+
+
+def _slabs(window: Window) -> Iterator[Window]:
+    """A box of voxels in slabs of whole slices, or of whole rows where a slice is too large."""
+    (z0, y0, x0), (z1, y1, x1) = window.start, window.stop
+    slices = max(1, COUNTED // ((y1 - y0) * (x1 - x0)))
+    rows = max(1, COUNTED // (x1 - x0))
+    for low, high in _cuts(z0, z1, slices):
+        for top, bottom in [(y0, y1)] if rows >= y1 - y0 else _cuts(y0, y1, rows):
+            yield Window((low, top, x0), (high, bottom, x1))
 
 
 def _cuts(start: int, stop: int, step: int) -> Iterator[tuple[int, int]]:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from batchfuse.errors import RecipeError
+from batchfuse.imagery.files import DICOM_REMEDY, holds_dicom, is_dicom_name
 from batchfuse.imagery.manifest import read_manifest
 from batchfuse.imagery.matches import Catch, Matches, Values, is_there, like, matched_files, names_in, nearest
 from batchfuse.imagery.naming import name_fault, natural_order, printable
@@ -179,9 +180,14 @@ class _Join:
         for (one, _), found in zip(self.columns, paths, strict=True):
             if len(found) > 1:
                 files = ", ".join(printable(path) for path in found[:4]) + (", …" if len(found) > 4 else "")
+                dicom = all(is_dicom_name(path.name) for path in found)
                 yield (
                     f'scene "{printable(name)}" has {len(found)} files where {one.role} takes one: '
-                    f'{files}: make "{one.pattern.text}" narrower'
+                    + (
+                        f"{files}: these are DICOM slices, {DICOM_REMEDY}"
+                        if dicom
+                        else f'{files}: make "{one.pattern.text}" narrower'
+                    )
                 )
 
     def _fault(self, name: str, values: Values, paths: Sequence[Sequence[Path]]) -> str | None:
@@ -267,6 +273,8 @@ def _shared(name: str, files: Mapping[str, tuple[Path, ...]]) -> list[str]:
 
 
 def _absence(path: Path) -> str:
+    if holds_dicom(path):
+        return f"{printable(path)} is a folder of DICOM slices: {DICOM_REMEDY}"
     kind = "is not a file" if os.path.lexists(path) else "does not exist"
     return f"{printable(path)} {kind}{like(path.name, names_in(path.parent))}"
 

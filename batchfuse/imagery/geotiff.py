@@ -26,12 +26,14 @@ def open_source(
     crs: str | None = None,
     mask: tuple[Path, MaskRule] | None = None,
     every_band: bool = False,
+    labels: bool = False,
 ) -> Source:
     """The source these files make: one file, or one file a band, in order.
 
     ``bands`` counts through all files from 1; without it every band but alpha is taken: one or three, or as
     many as there are with ``every_band``. ``scale``, ``offset``, ``nodata`` and ``crs`` override what the
-    files say; ``mask`` is a file that says more of which pixels are valid, and how to read it.
+    files say; ``mask`` is a file that says more of which pixels are valid, and how to read it; ``labels`` are
+    values that only nearest may resample.
 
     Raises:
         SourceError: a file can't be opened, its pixels are no image, or the mask doesn't fit them.
@@ -61,6 +63,7 @@ def open_source(
         block=first.block,
         bits=0 if palette else max(headers[f].bits(n) for f, n in chosen),
         units=first.units[chosen[0][1] - 1] or None,
+        labels=labels,
     )
 
 

@@ -2,25 +2,22 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import rasterio
 from rasterio.crs import CRS
 from rasterio.enums import ColorInterp, MaskFlags
 
 from batchfuse.errors import SourceError
 from batchfuse.geometry.grid import ControlPoints, Grid
+from batchfuse.imagery.files import identified
 from batchfuse.imagery.raster_files import opened
-from batchfuse.imagery.scene import Band, SourceFile, can_hold
+from batchfuse.imagery.scene import Band, refuse_impossible, refuse_unusable
 
 __all__ = ["Header", "crs_of"]
 
-ENDS = 128 * 1024  # bytes of each end of a file that go into its checksum
 COLOURS = (ColorInterp.red, ColorInterp.green, ColorInterp.blue)
 
 
@@ -53,7 +50,7 @@ class Header:
             sidecars = [Path(name) for name in dataset.files if Path(name).is_file()]
         if not self.count:
             raise SourceError(f"{path} holds subdatasets, not bands: extract one with gdal_translate")
-        self.file = _identified(path, sorted(set(sidecars) - {path}))
+        self.file = identified(path, sorted(set(sidecars) - {path}))
 
     def visible_bands(self) -> list[int]:
         """Every band but alpha, in file order; red, green, blue where exactly they are named."""
@@ -69,13 +66,9 @@ class Header:
         i = number - 1
         scale = self.scales[i] if scale is None else scale
         offset = self.offsets[i] if offset is None else offset
-        if not (math.isfinite(scale) and math.isfinite(offset)) or scale == 0:
-            raise SourceError(
-                f"{self.path} has scale {scale:g} and offset {offset:g}: "
-                "give usable ones with `scale:` and `offset:` in the recipe"
-            )
+        refuse_unusable(scale, offset, self.path)
         if nodata is not None:
-            self._refuse_impossible(nodata, self.dtypes[i])
+            refuse_impossible(nodata, self.dtypes[i], self.path)
         colour = self.colours[i].name if self.colours[i] in COLOURS else None
         return Band(
             file=file,
@@ -85,17 +78,6 @@ class Header:
             offset=offset,
             nodata=self.nodatas[i] if nodata is None else nodata,
         )
-
-    def _refuse_impossible(self, nodata: float, dtype: str) -> None:
-        """A nodata of the recipe that no pixel can have is a mistake, not a rule."""
-        if np.dtype(dtype).kind == "f" or math.isnan(nodata):
-            return
-        if not can_hold(dtype, nodata):
-            info = np.iinfo(dtype)
-            raise SourceError(
-                f"`nodata: {nodata:g}` can't stand in {self.path}, whose {dtype} pixels hold whole numbers "
-                f"from {info.min} to {info.max}: correct it, or leave it out"
-            )
 
     def has_mask(self, number: int) -> bool:
         """Whether GDAL keeps a mask beside the band's pixels, internal or .msk, one for all bands."""
@@ -142,16 +124,3 @@ def crs_of(text: str) -> Any:
     """The CRS that a text means; rasterio's CRSError or a ValueError where it means none."""
     with rasterio.Env():  # keeps PROJ's own lines off the terminal
         return CRS.from_user_input(text)
-
-
-def _identified(path: Path, sidecars: Sequence[Path]) -> SourceFile:
-    digest = hashlib.sha256()
-    size = 0
-    for part in (path, *sidecars):
-        length = part.stat().st_size
-        size += length
-        with part.open("rb") as stream:
-            digest.update(stream.read(ENDS))
-            stream.seek(max(ENDS, length - ENDS))
-            digest.update(stream.read(ENDS))
-    return SourceFile(path, size, digest.hexdigest(), path.stat().st_mtime_ns)

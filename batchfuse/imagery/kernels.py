@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from batchfuse.imagery.mapping import QUANTUM
 
-__all__ = ["bilinear", "bounds", "box", "cubic", "interpolate", "nearest"]
+__all__ = ["bilinear", "bounds", "box", "compiled", "cubic", "interpolate", "nearest"]
 
 
 F = TypeVar("F", bound=Callable[..., Any])

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 
+from batchfuse.imagery.files import DICOM_REMEDY, is_dicom_name
 from batchfuse.imagery.folders import list_files
 from batchfuse.imagery.naming import printable
 from batchfuse.imagery.wildcards import Pattern
@@ -130,6 +131,8 @@ def nearest(pattern: Pattern) -> str:
         names: Sequence[str] = names_in(folder)
     else:
         names = list_files(folder, pattern.depth, pattern.any_depth, pattern.names_hidden, None).files
+    if slices := _folder_of_slices(pattern):
+        return f"{printable(slices)} is a folder of DICOM slices: {DICOM_REMEDY}"
     if not names:
         return f"the folder {printable(folder)} is empty"
     twin = next((name for name in names if pattern.differs_in_case(name)), None)
@@ -137,6 +140,21 @@ def nearest(pattern: Pattern) -> str:
         return f"{printable(folder / twin)} differs in upper and lower case"
     wanted = "/".join(pattern.text.split("/")[-pattern.depth :])
     return f"nothing like it in {printable(folder)}{like(wanted, names)}"
+
+
+def _folder_of_slices(pattern: Pattern) -> Path | None:
+    """The first folder that the pattern would match were it a file, and that holds DICOM slices."""
+    if pattern.is_literal:
+        listed: Sequence[str] = [f"{pattern.literal.name}/{name}" for name in names_in(pattern.literal)]
+    else:
+        listed = list_files(
+            pattern.base, pattern.depth + 1, pattern.any_depth, pattern.names_hidden, None
+        ).files
+    for below in listed:
+        above, _, name = below.rpartition("/")
+        if above and is_dicom_name(name) and pattern.values(above) is not None:
+            return pattern.base / above
+    return None
 
 
 def like(wanted: str, names: Iterable[str]) -> str:

@@ -12,6 +12,7 @@ from batchfuse.geometry.window import Window
 from batchfuse.imagery.masks import accepted
 from batchfuse.imagery.raster_files import read_band
 from batchfuse.imagery.scene import Source, can_hold
+from batchfuse.imagery.volume_files import read_volume
 
 __all__ = ["read_pixels"]
 
@@ -19,14 +20,17 @@ __all__ = ["read_pixels"]
 def read_pixels(source: Source, window: Window) -> tuple[NDArray[Any], NDArray[np.bool_]]:
     """File values (bands, y, x) and validity (y, x) of a window of the source's own pixels.
 
+    Of a volume (1, z, y, x) and (z, y, x).
+
     A palette is expanded to its colours (uint8), to one band if they are all gray.
 
     Raises:
         SourceError: the pixels can't be read.
     """
     values: list[NDArray[Any]] = []
+    read = read_volume if source.is_volume else read_band
     for band in source.bands[:1] if source.palette else source.bands:
-        values.append(read_band(source.files[band.file], band.number, window))
+        values.append(read(source.files[band.file], band.number, window))
     pixels = np.stack(values)
     valid = _valid(source, pixels)
     for file, band_number in source.masks:

@@ -17,6 +17,7 @@ from rasterio.errors import NotGeoreferencedWarning, RasterioError
 
 from batchfuse.errors import SourceError
 from batchfuse.geometry.window import Window
+from batchfuse.imagery.files import fault_of
 from batchfuse.imagery.scene import SourceFile
 
 __all__ = ["opened", "read_band"]
@@ -72,23 +73,12 @@ _handles = _Handles()
 
 def _unreadable(path: Path, error: Exception) -> SourceError:
     """The one line for a file that GDAL can't open or read."""
-    if not path.exists():
-        return SourceError(f"{path} does not exist")
-    if path.is_dir():
-        return SourceError(f"{path} is a folder, not an image")
-    try:
-        with path.open("rb") as stream:
-            head = stream.read(64)
-    except OSError as refused:
-        return SourceError(f"{path} can't be read: {refused.strerror}")
-    if not head:
-        return SourceError(f"{path} is empty (0 bytes): copy or download it again")
-    if head.startswith(b"version https://git-lfs"):
-        return SourceError(f"{path} is a Git LFS pointer, not the image: run `git lfs pull`")
-    if "Too many open files" in str(error):
-        return SourceError(f"{path} can't be opened, too many files are open: raise `ulimit -n`")
+    if fault := fault_of(path, error):
+        return SourceError(fault)
     if "not recognized" in str(error):
-        return SourceError(f"{path} is not an image GDAL can read (it begins with {head[:12]!r})")
+        with path.open("rb") as stream:
+            head = stream.read(12)
+        return SourceError(f"{path} is not an image GDAL can read (it begins with {head!r})")
     detail = str(error.__cause__ or error).splitlines()[0].removesuffix(".")
     return SourceError(
         f"{path} can't be read ({detail}): the file is damaged or cut off, copy or download it again"

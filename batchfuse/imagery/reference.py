@@ -1,4 +1,4 @@
-"""Which source gives the fused image its grid, and that grid."""
+"""Which source gives the fused image its grid, and, of rasters, that grid."""
 
 from __future__ import annotations
 
@@ -7,8 +7,11 @@ from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any
 
+import numpy as np
+
 from batchfuse.errors import GridError
 from batchfuse.geometry.grid import ControlPoints, Grid
+from batchfuse.geometry.volume_grid import VolumeGrid
 from batchfuse.imagery.scene import Source
 
 __all__ = ["reference_grid", "reference_of"]
@@ -17,10 +20,12 @@ SAME_SIZE = 1.01  # pixels that differ by less count as equally fine
 
 
 def reference_of(sources: Sequence[Source], role: str | None) -> int:
-    """Index of the reference: the role asked for, else the finest grid.
+    """Index of the reference: the role asked for, else the finest grid, of volumes that of least voxels.
 
-    Of equally fine grids a colour source's, else the last.
+    Of equally fine grids a colour source's, else the last. Raises GridError where rasters meet volumes, and
+    where no grid can be the reference.
     """
+    _refuse_mixture(sources)
     if role is not None:
         return [source.role for source in sources].index(role)
     sizes = [_pixel_size(source) for source in sources]
@@ -34,9 +39,20 @@ def reference_of(sources: Sequence[Source], role: str | None) -> int:
     return (colour or equals)[-1]
 
 
+def _refuse_mixture(sources: Sequence[Source]) -> None:
+    volumes = [source.name for source in sources if source.is_volume]
+    rasters = [source.name for source in sources if not source.is_volume]
+    if volumes and rasters:
+        raise GridError(
+            f"{volumes[0]} is a volume and {rasters[0]} a raster: a scene is of one kind, save the slice "
+            "to fuse as an image, or the image as NIfTI"
+        )
+
+
 def reference_grid(source: Source) -> tuple[Grid, str | None]:
     """The grid of the fused image, and a sentence where it is not the file's own."""
     place = source.place
+    assert not isinstance(place, VolumeGrid)
     if isinstance(place, ControlPoints):
         raise GridError(
             f"{source.name} has only ground control points and can't be the reference: "
@@ -53,8 +69,10 @@ def reference_grid(source: Source) -> tuple[Grid, str | None]:
 
 
 def _pixel_size(source: Source) -> float:
-    """Edge of a pixel in metres on the ground (in the grid's own units without a CRS)."""
+    """Edge of a pixel in metres on the ground (in the grid's own units without a CRS), of a voxel in mm."""
     place = source.place
+    if isinstance(place, VolumeGrid):
+        return float(abs(np.linalg.det(place.affine[:3, :3])) ** (1 / 3))
     if isinstance(place, ControlPoints):
         return math.inf
     dy, dx = place.spacing_yx

@@ -19,6 +19,7 @@ from batchfuse.geometry.window import Window
 from batchfuse.imagery.align import Alignment
 from batchfuse.imagery.crs import unit_of
 from batchfuse.imagery.scene import Scene, Source
+from batchfuse.imagery.volume_alignment import VolumeAlignment
 
 __all__ = [
     "Offset",
@@ -76,13 +77,18 @@ class Shift:
         return math.hypot(self.rows, self.columns) > 1 + SPREADS * self.spread
 
 
-def coarseness(alignments: Sequence[Alignment]) -> int:
+def coarseness(alignments: Sequence[Alignment | VolumeAlignment]) -> int:
     """Of some images on one grid, the size of the coarsest one's pixels in pixels of the grid."""
     return max(1, *(round(1 / min(alignment.footprint)) for alignment in alignments))
 
 
-def compared_windows(shape: tuple[int, int], coarse: int = 1) -> list[Window]:
-    """Windows spread over a grid: at most nine, none where it is too small for images so coarse."""
+def compared_windows(shape: tuple[int, ...], coarse: int = 1) -> list[Window]:
+    """Windows spread over a grid: at most nine, none where it is too small for images so coarse.
+
+    None of a volume either: what is compared are the edges of maps.
+    """
+    if len(shape) != 2:
+        return []
     counts = [min(ACROSS, n // (SMALLEST * coarse)) for n in shape]
     if math.prod(counts) < VOTES or SMALLEST * coarse > READ:
         return []
@@ -198,6 +204,7 @@ def misregistrations(scene: Scene, offsets: Mapping[int, Sequence[Offset | None]
     for index, found in sorted(offsets.items()):
         shift = voted(found)
         if shift is not None and shift.is_certain:
+            assert isinstance(scene.grid, Grid)
             told.append(_sentence(shift, scene.sources[index], scene.sources[scene.reference], scene.grid))
     return told
 

@@ -12,8 +12,20 @@ from numpy.typing import NDArray
 from batchfuse.geometry.window import Window
 from batchfuse.imagery.align import Alignment
 from batchfuse.imagery.mapping import FloatArray
+from batchfuse.imagery.volume_alignment import VolumeAlignment
 
-__all__ = ["Resampling", "resampled"]
+__all__ = [
+    "INPUT",
+    "OUTPUT",
+    "Mask",
+    "Pixels",
+    "Read",
+    "Resampling",
+    "halves",
+    "nothing",
+    "resampled",
+    "shifted",
+]
 
 Resampling = Literal["nearest", "bilinear", "cubic", "average"]
 Pixels = NDArray[np.float32]
@@ -44,7 +56,7 @@ def resampled(
         values, valid = read(window)
         return np.where(valid, values, np.float32(0)), np.array(valid)
     if alignment.shift is not None:
-        return _shifted(alignment, window, read, channels)
+        return shifted(alignment, window, read, channels)
     kernel = _Kernel(alignment, method)
     parts = [
         (part, kernel.gathered(rows, columns, under, *read(under)))
@@ -54,14 +66,16 @@ def resampled(
         return parts[0][1]
     if parts:
         channels = len(parts[0][1][0])
-    out, out_valid = _nothing(window, read, channels)
+    out, out_valid = nothing(window, read, channels)
     for part, (values, valid) in parts:
         at = part.relative_to(window).slices
         out[:, *at], out_valid[at] = values, valid
     return out, out_valid
 
 
-def _shifted(alignment: Alignment, window: Window, read: Read, channels: int | None) -> tuple[Pixels, Mask]:
+def shifted(
+    alignment: Alignment | VolumeAlignment, window: Window, read: Read, channels: int | None
+) -> tuple[Pixels, Mask]:
     """A window of a source on the same lattice of pixels: what every kernel gives at whole pixels."""
     assert alignment.shift is not None
     start = tuple(n + by for n, by in zip(window.start, alignment.shift, strict=True))
@@ -69,21 +83,22 @@ def _shifted(alignment: Alignment, window: Window, read: Read, channels: int | N
     asked = Window(start, stop)
     under = asked.intersection(Window.whole(alignment.source.shape))
     if under is None:
-        return _nothing(window, read, channels)
+        return nothing(window, read, channels)
     values, valid = read(under)
     values = np.where(valid, values, np.float32(0))
     if under == asked:
         return values, np.array(valid)
-    out, out_valid = _nothing(window, read, len(values))
+    out, out_valid = nothing(window, read, len(values))
     at = under.relative_to(asked).slices
     out[:, *at], out_valid[at] = values, valid
     return out, out_valid
 
 
-def _nothing(window: Window, read: Read, channels: int | None) -> tuple[Pixels, Mask]:
+def nothing(window: Window, read: Read, channels: int | None) -> tuple[Pixels, Mask]:
     """A window where no pixel is valid."""
     if channels is None:
-        channels = len(read(Window((0, 0), (1, 1)))[0])
+        axes = len(window.shape)
+        channels = len(read(Window((0,) * axes, (1,) * axes))[0])
     return np.zeros((channels, *window.shape), np.float32), np.zeros(window.shape, np.bool_)
 
 
@@ -97,12 +112,13 @@ def _parts(kernel: _Kernel, window: Window) -> Iterator[tuple[Window, FloatArray
         if under.size <= INPUT or window.size == 1:
             yield window, rows, columns, under
             return
-    for half in _halves(window):
+    for half in halves(window):
         yield from _parts(kernel, half)
 
 
-def _halves(window: Window) -> tuple[Window, Window]:
-    axis = int(window.shape[1] >= window.shape[0])
+def halves(window: Window) -> tuple[Window, Window]:
+    """A window cut across its longest axis, the last of equals."""
+    axis = max(range(len(window.shape)), key=lambda n: (window.shape[n], n))
     middle = window.start[axis] + window.shape[axis] // 2
     first_stop, second_start = list(window.stop), list(window.start)
     first_stop[axis] = second_start[axis] = middle

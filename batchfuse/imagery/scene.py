@@ -2,15 +2,28 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from batchfuse.errors import SourceError
 from batchfuse.geometry.grid import ControlPoints, Grid
+from batchfuse.geometry.volume_grid import VolumeGrid
 
-__all__ = ["Band", "MaskRule", "QualityMask", "Scene", "Source", "SourceFile", "can_hold"]
+__all__ = [
+    "Band",
+    "MaskRule",
+    "QualityMask",
+    "Scene",
+    "Source",
+    "SourceFile",
+    "can_hold",
+    "refuse_impossible",
+    "refuse_unusable",
+]
 
 COLOURS = ("red", "green", "blue")
 
@@ -21,6 +34,27 @@ def can_hold(dtype: str, value: float) -> bool:
     return info.min <= value <= info.max and value == int(value)
 
 
+def refuse_impossible(nodata: float, dtype: str, path: Path) -> None:
+    """SourceError where no pixel can have a nodata of the recipe: that is a mistake, not a rule."""
+    if np.dtype(dtype).kind == "f" or math.isnan(nodata):
+        return
+    if not can_hold(dtype, nodata):
+        info = np.iinfo(dtype)
+        raise SourceError(
+            f"`nodata: {nodata:g}` can't stand in {path}, whose {dtype} pixels hold whole numbers "
+            f"from {info.min} to {info.max}: correct it, or leave it out"
+        )
+
+
+def refuse_unusable(scale: float, offset: float, path: Path) -> None:
+    """SourceError where file values can't be told from physical ones."""
+    if not (math.isfinite(scale) and math.isfinite(offset)) or scale == 0:
+        raise SourceError(
+            f"{path} has scale {scale:g} and offset {offset:g}: "
+            "give usable ones with `scale:` and `offset:` in the recipe"
+        )
+
+
 @dataclass(frozen=True, slots=True)
 class SourceFile:
     """One file of a source, with what tells it from another file of the same name."""
@@ -28,7 +62,7 @@ class SourceFile:
     path: Path
     """Where it lies."""
     size: int
-    """Bytes, sidecar files (.msk, .aux.xml) included."""
+    """Bytes, sidecar files (.msk, .aux.xml, the .img of a .hdr) included."""
     checksum: str
     """SHA-256 over the first and last 128 KiB of the file and of its sidecars."""
     stamp: int
@@ -50,7 +84,7 @@ class Band:
     file: int
     """Which of the source's files holds it."""
     number: int
-    """1-based, as GDAL counts."""
+    """1-based, as GDAL counts; of a NIfTI file the volume, counted so too."""
     name: str
     """Its description or colour, for the band coordinate of a store."""
     scale: float
@@ -93,8 +127,8 @@ class Source:
     """What it is in the recipe: thermal, optical, …"""
     files: tuple[SourceFile, ...]
     """One file, or one a band."""
-    place: Grid | ControlPoints
-    """Where its pixels lie."""
+    place: Grid | ControlPoints | VolumeGrid
+    """Where its pixels or voxels lie."""
     dtype: str
     """NumPy name of the type of the file values."""
     bands: tuple[Band, ...]
@@ -113,6 +147,15 @@ class Source:
     """Bits a pixel where fewer than the type has (NBITS), else 0."""
     units: str | None = None
     """Physical unit, where the file names one."""
+    labels: bool = False
+    """Whether its values are names, not amounts: resampled to the nearest always."""
+    warnings: tuple[str, ...] = ()
+    """What a person should know of the files' headers."""
+
+    @property
+    def is_volume(self) -> bool:
+        """Whether it has three axes: windows of it are (z, y, x)."""
+        return isinstance(self.place, VolumeGrid)
 
     @property
     def is_colour(self) -> bool:
@@ -159,5 +202,5 @@ class Scene:
     """In the recipe's order."""
     reference: int
     """Which source gives the grid, the units and the colour."""
-    grid: Grid
-    """The grid the fused image has: the reference's, turned north-up where that is rotated."""
+    grid: Grid | VolumeGrid
+    """The grid the fused image has: the reference's; of rasters, turned north-up where that is rotated."""

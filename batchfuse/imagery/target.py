@@ -10,7 +10,8 @@ import numpy as np
 from affine import Affine
 
 from batchfuse.errors import DisjointError, GridError
-from batchfuse.geometry.grid import Grid, oversize
+from batchfuse.geometry.grid import ControlPoints, Grid, oversize
+from batchfuse.geometry.volume_grid import VolumeGrid
 from batchfuse.geometry.window import Window
 from batchfuse.imagery.align import Alignment, align
 from batchfuse.imagery.crs import crs_name, operation_between, same_plane, unit_of
@@ -19,6 +20,9 @@ from batchfuse.imagery.footprints import Footprint, box_of_all, box_of_any, box_
 from batchfuse.imagery.overlap import samples
 from batchfuse.imagery.reference import reference_grid
 from batchfuse.imagery.scene import Source
+from batchfuse.imagery.volume_alignment import VolumeAlignment, align_volumes
+from batchfuse.imagery.volume_differences import volume_differences
+from batchfuse.imagery.volume_target import volume_place, volume_window
 
 __all__ = ["SceneGrid", "Target", "scene_grid"]
 
@@ -52,9 +56,9 @@ class Target:
 class SceneGrid:
     """The grid of a scene, and how to speak of it."""
 
-    grid: Grid
+    grid: Grid | VolumeGrid
     """What the fused image has."""
-    like: Grid
+    like: Grid | VolumeGrid
     """What the sources' grids are compared with for people: the reference's whole grid, or the target's."""
     words: str
     """What grid it is: ``like optical``."""
@@ -65,31 +69,40 @@ class SceneGrid:
     warnings: tuple[str, ...] = ()
     """What a person should look at."""
 
-    def aligned(self, source: Source, reference: Source) -> Alignment:
+    def aligned(self, source: Source, reference: Source) -> Alignment | VolumeAlignment:
         """Where the grid's pixels lie in a source; GridError where that can't be told, or it is elsewhere."""
-        return align(self.grid, source.place, (reference.name, source.name))
+        names = reference.name, source.name
+        if isinstance(self.grid, VolumeGrid):
+            return align_volumes(self.grid, volume_place(source), names)
+        return align(self.grid, _place(source), names)
 
-    def differences(self, source: Source, alignment: Alignment) -> list[str]:
+    def differences(self, source: Source, alignment: Alignment | VolumeAlignment) -> list[str]:
         """How a source's grid differs, in sentences for people."""
         if alignment.identical:
             return []
-        return grid_differences(self.like, source.place, alignment.coverage, self.area)
+        if isinstance(self.like, VolumeGrid):
+            return volume_differences(self.like, volume_place(source), alignment.coverage, self.area)
+        return grid_differences(self.like, _place(source), alignment.coverage, self.area)
 
-    def is_mismatch(self, alignment: Alignment) -> bool:
+    def is_mismatch(self, alignment: Alignment | VolumeAlignment) -> bool:
         """Whether ``mismatch: error`` refuses the source."""
         return not (alignment.identical or (self.on_lattice and alignment.shift is not None))
 
 
 def scene_grid(sources: Sequence[Source], index: int, target: Target) -> SceneGrid:
-    """The grid of a scene whose reference is ``sources[index]``.
+    """The grid of a scene whose reference is ``sources[index]``: all rasters, or all volumes.
+
+    Of volumes it is the reference's own, cut or extended on its own lattice as the extent asks for.
 
     Raises GridError where the sources can't share a grid, where they do not touch the target, and where
     the grid would be absurd.
     """
     reference = sources[index]
+    if reference.is_volume:
+        return _of_volumes(sources, reference, target)
     own, turned = reference_grid(reference)
     for source in sources:  # sources that show different places are no scene, whatever the grid
-        align(own, source.place, (reference.name, source.name))
+        align(own, _place(source), (reference.name, source.name))
     lattice = _lattice(own, reference, target) if target.is_explicit else own
     window = _window(lattice, sources, reference, target)
     if target.is_explicit or target.extent == "union":
@@ -110,12 +123,38 @@ def scene_grid(sources: Sequence[Source], index: int, target: Target) -> SceneGr
     )
 
 
+def _of_volumes(sources: Sequence[Source], reference: Source, target: Target) -> SceneGrid:
+    own = volume_place(reference)
+    for key in ("crs", "resolution", "bounds"):
+        if getattr(target, key) is not None:
+            raise GridError(
+                f"`grid.{key}` is of maps and {reference.name} is a volume: leave it out, volumes are fused "
+                "on the grid of the reference (another one with `reference:`)"
+            )
+    for source in sources:
+        align_volumes(own, volume_place(source), (reference.name, source.name))
+    ways = {"intersection": ", where all sources are", "union": ", extended to all sources"}
+    return SceneGrid(
+        grid=own.cropped(volume_window(sources, reference, target.extent)),
+        like=own,
+        words=f"like {reference.role}" + ways.get(target.extent, ""),
+        area=f"the {target.extent}",
+        on_lattice=target.extent != "reference",
+    )
+
+
+def _place(source: Source) -> Grid | ControlPoints:
+    """Where a raster lies."""
+    assert not isinstance(source.place, VolumeGrid)
+    return source.place
+
+
 def _window(lattice: Grid, sources: Sequence[Source], reference: Source, target: Target) -> Window:
     """The pixels of the lattice that the extent asks for."""
     if target.extent == "reference":
         return Window.whole(lattice.shape)
     names = [source.name for source in sources]
-    alignments = [align(lattice, source.place, (reference.name, source.name)) for source in sources]
+    alignments = [align(lattice, _place(source), (reference.name, source.name)) for source in sources]
     if target.extent == "union":
         window = box_of_any(alignments, names)
         parts = sum(math.prod(a.source.shape) / math.prod(a.footprint) for a in alignments)
@@ -227,7 +266,7 @@ def _refuse_excess(rows: float, columns: float, reference: Source) -> None:
 
 def _refuse_elsewhere(grid: Grid, source: Source, target: Target) -> None:
     try:
-        align(grid, source.place, ("the target grid", source.name))
+        align(grid, _place(source), ("the target grid", source.name))
     except DisjointError as error:
         told = "bounds" if target.bounds is not None else "crs"
         raise DisjointError(

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from batchfuse.imagery.discovery import Discovery
+from batchfuse.imagery.files import DICOM_REMEDY
 from batchfuse.imagery.naming import printable
 from batchfuse.plan import Plan
 from batchfuse.scout.findings import Findings, counted
@@ -45,6 +46,11 @@ class Chosen:
     """Where the recipe lies."""
 
     @property
+    def are_volumes(self) -> bool:
+        """Whether volumes are fused, no rasters."""
+        return self.proposal.options[0].is_volume
+
+    @property
     def names(self) -> list[str]:
         """The scenes that are complete."""
         return [scene.name for scene in self.discovery.scenes]
@@ -72,6 +78,8 @@ class Chosen:
     @property
     def reference(self) -> tuple[str, str]:
         """The role that gives the grid, and why."""
+        if self.are_volumes:
+            return self.plan.jobs[0].reference.role, "whose grid, units and header the fused volume has"
         finest = self.plan.jobs[0].reference.role
         last = self.proposal.roles[-1]
         is_colour = self.settings[last].source.is_colour
@@ -101,8 +109,8 @@ class Chosen:
             yield f"{counted(len(paths), 'file')}, such as {name}: {reason}"
         if self.found.results:
             yield f"{counted(self.found.results, 'image')} that an earlier run wrote"
-        if self.found.volumes:
-            yield f"{counted(self.found.volumes, 'NIfTI volume')}: volumes are not built yet"
+        if self.found.dicom:
+            yield f"{counted(self.found.dicom, 'DICOM file')}: {DICOM_REMEDY}"
 
     def failures(self) -> Iterator[str]:
         """Scenes that are complete by their names and can't be fused all the same."""

@@ -10,11 +10,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from batchfuse.errors import RecipeError
+from batchfuse.imagery.files import DICOM_REMEDY, is_dicom_name
 from batchfuse.imagery.folders import list_files
 from batchfuse.imagery.naming import printable
-from batchfuse.scout.marks import Marked
+from batchfuse.imagery.nifti import is_volume
+from batchfuse.scout.marks import Marked, ending_of
 from batchfuse.scout.templates import escaped
-from batchfuse.scout.words import IMAGES, VOLUMES
+from batchfuse.scout.words import HALVES, IMAGES, VOLUMES
 
 __all__ = ["Findings", "counted", "look"]
 
@@ -22,7 +24,7 @@ MOST_FILES = 200_000
 """More are not sketched: narrower folders say better what is meant."""
 A_PAIR = (
     "a pair is two images of one place that are called alike but for a word, such as a_thermal.tif and "
-    "a_optical.tif, or thermal/a.tif and optical/a.tif"
+    "a_optical.tif, thermal/a.tif and optical/a.tif, or a_PET.nii.gz and a_CT.nii.gz"
 )
 
 
@@ -34,12 +36,14 @@ class Findings:
     """The folder that all of it is in or below."""
     images: tuple[str, ...]
     """Paths of the images below the base, segments joined by /."""
-    volumes: int
-    """NIfTI files."""
+    volumes: tuple[str, ...]
+    """Paths of the NIfTI volumes, the same way; of a pair of .hdr and .img the latter."""
     results: int
-    """Images that an earlier run wrote."""
+    """Images and volumes that an earlier run wrote."""
+    dicom: int
+    """DICOM files."""
     others: int
-    """Files that are no images by their names."""
+    """Files that are none of these by their names."""
 
     def from_recipe(self, path: str, folder: Path) -> str:
         """A pattern below the base as a recipe in another folder writes it."""
@@ -54,12 +58,16 @@ class Findings:
         """The line that says what was seen, and what a pair looks like."""
         usable = [file for file in files if not file.no_image]
         place = printable(self.base)
-        if self.volumes and not usable:
-            return f"{place}: {counted(self.volumes, 'NIfTI volume')}: volumes are not built yet; rasters are"
+        if self.dicom and not usable:
+            return f"{place}: {counted(self.dicom, 'DICOM file')}: {DICOM_REMEDY}"
         if not files:
             other = f" ({counted(self.others, 'other file')})" if self.others else ""
-            return f"{place}: no images{other}: show a folder with GeoTIFF, JP2, PNG or JPEG files"
-        seen = counted(len(files), "image")
+            return f"{place}: no images{other}: show a folder with GeoTIFF, JP2, PNG, JPEG or NIfTI files"
+        seen = " and ".join(
+            counted(number, noun)
+            for noun, number in (("image", len(self.images)), ("NIfTI volume", len(self.volumes)))
+            if number
+        )
         examples = ", ".join(printable(file.path) for file in files[:3]) + (", …" if len(files) > 3 else "")
         if faults:
             return f"{place}: {seen} ({examples}), but none can be fused: {faults[0]}"
@@ -91,14 +99,19 @@ def look(places: Sequence[Path]) -> Findings:
     outputs = {path.rpartition("/")[0] for path in below if path.rpartition("/")[2] == "report.json"}
     images = [path for path in below if path.lower().endswith(IMAGES) and _can_be_written(path)]
     results = [path for path in images if path.rpartition("/")[0] in outputs or _is_quicklook(path)]
-    taken = set(images) - set(results)
-    volumes = sum(path.lower().endswith(VOLUMES) for path in below)
+    volumes = [path for path in below if _can_be_written(path) and _holds_a_volume(base, path, set(below))]
+    results += [path for path in volumes if path.rpartition("/")[0] in outputs]
+    stems = {_stem(path) for path in volumes if path.lower().endswith(HALVES)}
+    headers = [path for path in below if path.lower().endswith((".hdr", ".hdr.gz")) and _stem(path) in stems]
+    dicom = sum(is_dicom_name(path) for path in below)
+    seen = {*images, *volumes, *headers}
     return Findings(
         base,
-        tuple(path for path in images if path in taken),
-        volumes,
+        tuple(path for path in images if path not in {*results, *volumes}),
+        tuple(path for path in volumes if path not in results),
         len(results),
-        len(below) - len(images) - volumes,
+        dicom,
+        len(below) - len(seen) - dicom,
     )
 
 
@@ -111,6 +124,19 @@ def _files(place: Path) -> list[Path]:
     if not os.path.lexists(place):
         raise RecipeError(f"{printable(place)}: no such file or folder")
     return [place]
+
+
+def _holds_a_volume(base: Path, path: str, all_paths: set[str]) -> bool:
+    """By its name; only of an .img with a .hdr beside it, which ENVI has, too, is the header looked at."""
+    name = path.lower()
+    if not name.endswith(HALVES):
+        return name.endswith(VOLUMES)
+    has_header = any(f"{_stem(path)}{ending}" in all_paths for ending in (".hdr", ".HDR", ".hdr.gz"))
+    return has_header and is_volume(base / path)
+
+
+def _stem(path: str) -> str:
+    return path.removesuffix(ending_of(path))
 
 
 def _is_quicklook(path: str) -> bool:

@@ -11,6 +11,7 @@ import numpy as np
 
 from batchfuse.errors import SourceError
 from batchfuse.imagery.geotiff import open_source, visible_bands
+from batchfuse.imagery.nifti import open_volumes
 from batchfuse.imagery.scene import Source, can_hold
 from batchfuse.scout.series import Option
 from batchfuse.scout.words import DETAIL, NUMBERS
@@ -63,9 +64,22 @@ def settings_of(role: str, option: Option, paths: Sequence[Path]) -> Settings:
 
     Raises SourceError where they can't be one.
     """
+    if option.is_volume:
+        return _of_volume(role, paths[0])
     made = list(_bands(option, paths))
     source = open_source(role, paths, bands=made[0].value if made else None)
     return Settings(source, (*made, *_numbers(option, source)))
+
+
+def _of_volume(role: str, path: Path) -> Settings:
+    """A NIfTI file says all of itself; where it holds several volumes, one may be meant."""
+    first, *others = open_volumes(role, path)
+    if not others:
+        return Settings(first)
+    comment = (
+        f"It holds {1 + len(others)} volumes, and each is a scene of its own; one alone, counted from 0:"
+    )
+    return Settings(first, (Setting("volume", 0, comment, is_remark=True),))
 
 
 def _bands(option: Option, paths: Sequence[Path]) -> list[Setting]:

@@ -7,9 +7,19 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
-from batchfuse.scout.words import COLOUR_LETTERS, LAST_LETTERS, PLACED, QUALITY, ROLES, SENSORS, Meaning
+from batchfuse.scout.words import (
+    COLOUR_LETTERS,
+    LAST_LETTERS,
+    PLACED,
+    QUALITY,
+    ROLES,
+    SENSORS,
+    VOLUME_QUALITY,
+    VOLUME_ROLES,
+    Meaning,
+)
 
-__all__ = ["Marked", "Span", "marked_files"]
+__all__ = ["Marked", "Span", "ending_of", "marked_files", "marked_volumes"]
 
 Span = tuple[int, int]
 """Start and stop of a part of a path."""
@@ -28,6 +38,12 @@ SENTINEL_BAND = re.compile(
 PADDED = re.compile(r"(?<![A-Za-z0-9])B(?:0[1-9]|8A)(?![A-Za-z0-9])")
 BASELINE = re.compile(r"_N(\d{4})_R\d{3}_")
 MICASENSE_BAND = re.compile(r"(?<=IMG_\d{4}_)(?P<band>[1-6])(?=\.)")
+ENDING = re.compile(r"(?:\.(?:nii|img|hdr)\.gz|\.[^./]*)$", re.IGNORECASE)
+BIDS = re.compile(
+    r"sub-(?P<sub>[A-Za-z0-9]+)(?P<entities>(?:_[A-Za-z]+-[A-Za-z0-9+]+)*)_(?P<suffix>[A-Za-z0-9]+)"
+)
+BIDS_SCENE = re.compile(r"(?:(?<=^sub-)|(?<=[/_]sub-)|(?<=[/_]ses-))[A-Za-z0-9]+")
+CIFTI = re.compile(r"\.[dp](?:conn|tseries|scalar|label|dense|pconn|dconn)\.nii$", re.IGNORECASE)
 RESOLUTION_FOLDER = re.compile(r"(?<=/)R[126]0m(?=/)|^R[126]0m(?=/)")
 
 
@@ -47,6 +63,8 @@ class Marked:
     """Key into ``words.NUMBERS``, where the values are known."""
     no_image: str = ""
     """Why it is not taken for a modality, if so."""
+    is_volume: bool = False
+    """Whether it is a NIfTI volume: those go with each other only."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +89,43 @@ def marked_files(paths: Iterable[str]) -> list[Marked]:
         COLOUR_LETTERS if green else LAST_LETTERS,
     )
     return [_marked(path, beside) for path in every]
+
+
+def marked_volumes(paths: Iterable[str]) -> list[Marked]:
+    """Tell what each NIfTI file is, from its name and folders."""
+    return [replace(_marked_volume(path), is_volume=True) for path in paths]
+
+
+def ending_of(path: str) -> str:
+    """The ending of a file's name with its dot, .nii.gz as one; empty where it has none."""
+    found = ENDING.search(path, path.rfind("/") + 1)
+    return found[0] if found and found.start() > path.rfind("/") + 1 else ""
+
+
+def _marked_volume(path: str) -> Marked:
+    if CIFTI.search(path):
+        return Marked(path, no_image="CIFTI: surfaces, not a volume")
+    *folders, name = path.split("/")
+    stem = _stem(name)
+    for text in (stem, *folders):
+        if found := _LABELS_AT_END.search(text) or _LABELS_AT_START.search(text):
+            word = found[0].strip("_-. ")
+            return Marked(path, no_image=f"{word}: a label map, mask or result")
+    start = len(path) - len(name)
+    own = [(VOLUME_ROLES[m[0].lower()], m.span()) for m in _VOLUME_ROLE.finditer(stem)]
+    above = [(VOLUME_ROLES[m[0].lower()], m.span()) for m in _VOLUME_ROLE.finditer(path[:start])]
+    meaning = next((found for found, _ in reversed(own or above)), None)
+    if BIDS.fullmatch(stem):
+        return Marked(path, meaning, _all_but_scene(path), "BIDS")
+    return Marked(
+        path, meaning, (*(span for _, span in above), *((s + start, e + start) for _, (s, e) in own))
+    )
+
+
+def _all_but_scene(path: str) -> tuple[Span, ...]:
+    """The parts of a BIDS path between the values of sub and ses: all of it says what the file is."""
+    edges = [0, *(edge for found in BIDS_SCENE.finditer(path) for edge in found.span()), len(path)]
+    return tuple(zip(edges[::2], edges[1::2], strict=True))
 
 
 def _folder(path: str) -> str:
@@ -180,7 +235,7 @@ def _by_words(path: str, beside: _Beside) -> Marked:
 
 
 def _stem(name: str) -> str:
-    return name.rpartition(".")[0] or name
+    return name.removesuffix(ending_of(name))
 
 
 def _quality_word(path: str) -> str | None:
@@ -218,4 +273,16 @@ _ROLE = re.compile(
 )
 _PLACED = re.compile(_alternatives(PLACED), re.IGNORECASE | re.ASCII)
 _QUALITY_AT_END = re.compile(rf"(?:^|[^A-Za-z0-9])(?:{_alternatives(QUALITY)})$", re.IGNORECASE | re.ASCII)
+_LABELS_AT_END = re.compile(
+    rf"(?:^|[^A-Za-z0-9])(?:{_alternatives(VOLUME_QUALITY)})$", re.IGNORECASE | re.ASCII
+)
+_LABELS_AT_START = re.compile(
+    rf"^(?:{_alternatives(VOLUME_QUALITY)})(?=[^A-Za-z0-9]|$)", re.IGNORECASE | re.ASCII
+)
+_NUMBERED = [word for word in VOLUME_ROLES if word[-1].isdigit()]  # T1 is not the beginning of T10
+_VOLUME_ROLE = re.compile(
+    rf"(?:(?<![A-Za-z])|{_HUMP})(?:(?:{_alternatives(set(VOLUME_ROLES) - set(_NUMBERED))})"
+    rf"|(?:{_alternatives(_NUMBERED)})(?![0-9]))(?:(?![A-Za-z])|{_HUMP})",
+    re.IGNORECASE | re.ASCII,
+)
 _QUALITY_AT_START = re.compile(rf"^(?:{_alternatives(QUALITY)})(?=[^A-Za-z0-9]|$)", re.IGNORECASE | re.ASCII)

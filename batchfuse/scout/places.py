@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
-from batchfuse.scout.marks import Marked, Span
+from batchfuse.scout.marks import Marked, Span, ending_of
 from batchfuse.scout.words import Meaning
 
 __all__ = ["marked_by_place"]
@@ -45,7 +45,7 @@ def _folder_span(path: str, level: int) -> Span | None:
 
 def _name_span(path: str, expression: str) -> Span | None:
     start = path.rfind("/") + 1
-    stem = path[start : max(path.rfind("."), start)] or path[start:]
+    stem = path[start:].removesuffix(ending_of(path))
     found = re.search(expression, stem)
     if not found or found.span() == (0, len(stem)):
         return None

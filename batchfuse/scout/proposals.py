@@ -12,7 +12,7 @@ from batchfuse.scout.series import Key, Option, Series, options_of, series_of
 from batchfuse.scout.templates import choices, escaped, template
 from batchfuse.scout.together import together
 from batchfuse.scout.tokens import shared_tokens
-from batchfuse.scout.words import ANATOMY, DETAIL, SIGNAL
+from batchfuse.scout.words import ANATOMY, DETAIL, SIGNAL, TISSUES, VOLUME_ANATOMY, VOLUME_ORDER
 
 __all__ = ["Patterns", "Proposal", "proposals", "third_sources"]
 
@@ -115,6 +115,8 @@ def _ordered(first: Option, second: Option) -> tuple[Option, Option] | None:
 
 def _weight(option: Option) -> tuple[int, int]:
     """Sorts the sources of a recipe: what is unseen, unknown, then what is seen; mri before its colours."""
+    if option.is_volume:
+        return 0, VOLUME_ORDER.index(option.role)
     if option.role in ANATOMY:
         return 0, 0
     if option.role in SIGNAL:
@@ -125,6 +127,8 @@ def _weight(option: Option) -> tuple[int, int]:
 def _level(pair: Sequence[Option]) -> int:
     """How far a pair is from what one most likely wants: thermal with colour is 0."""
     signal, detail = pair
+    if signal.is_volume:
+        return _volume_level(signal.role, detail.role)
     if "" in (signal.role, detail.role):
         return LEVELS * (LEVELS - 1)
     if signal.role in ANATOMY:
@@ -133,6 +137,18 @@ def _level(pair: Sequence[Option]) -> int:
         return LEVELS * (LEVELS - 2) + 10 * ("pan" not in (signal.role, detail.role)) - _weight(detail)[1]
     worse = 3 * detail.is_one_colour + 3 * signal.is_one_colour  # a pan band shows more than a lone red one
     return LEVELS * SIGNAL.index(signal.role) + DETAIL.index(detail.role) + worse
+
+
+def _volume_level(signal: str, anatomy: str) -> int:
+    """The same of volumes: PET or SPECT with CT is 0, then with MRI, then CT with MRI, then two contrasts."""
+    if "" in (signal, anatomy):
+        return LEVELS * (LEVELS - 1)
+    unlike = LEVELS * (LEVELS // 2) * (signal == "bold" or bool({signal, anatomy} & set(TISSUES)))
+    if anatomy not in VOLUME_ANATOMY:
+        return unlike + LEVELS * (LEVELS // 4) + VOLUME_ORDER.index(anatomy)
+    same_scanner = anatomy == "ct" and signal in ("pet", "spect")
+    worse = 0 if same_scanner else 1 + VOLUME_ANATOMY.index(anatomy)
+    return unlike + LEVELS * VOLUME_ORDER.index(signal) + worse
 
 
 def _joined(pair: tuple[Option, Option], unsure: int = 0) -> Proposal | None:
@@ -242,7 +258,9 @@ def third_sources(proposal: Proposal, files: Sequence[Marked]) -> Iterator[tuple
     }
     taken = set(proposal.roles)
     whole = {option.role for option in proposal.options if not option.is_one_colour}
-    for option in options_of(series_of((file for file in files if not file.no_image), "exact")):
+    volumes = proposal.options[0].is_volume
+    alike = (file for file in files if not file.no_image and file.is_volume == volumes)
+    for option in options_of(series_of(alike, "exact")):
         shared = option.keys & keys
         used = any(one.example.path in paths for one in option.series)
         if option.name in taken or option.role in whole or used or not shared:

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from batchfuse.scout.marks import Marked, Span
+from batchfuse.scout.marks import Marked, Span, ending_of
 
 __all__ = ["COLOURS", "Key", "Option", "Series", "Way", "options_of", "series_of"]
 
@@ -53,6 +53,11 @@ class Option:
         """Whether it is a third of a colour image whose other thirds are missing."""
         meaning = self.series[0].example.meaning
         return len(self.series) == 1 and meaning is not None and meaning.colour != ""
+
+    @property
+    def is_volume(self) -> bool:
+        """Whether it is of NIfTI volumes."""
+        return self.series[0].example.is_volume
 
     @property
     def family(self) -> str:
@@ -128,9 +133,7 @@ def _cut(file: Marked, way: Way) -> tuple[tuple[str, ...], Key]:
         path, shift = "**/" + path[start:], start - 3
         spans = [(s - shift, e - shift) for s, e in spans]
         spans = [(0, 3), *spans]
-    name_start = path.rfind("/") + 1
-    end = path.rfind(".", name_start + 1)
-    spans.append((end if end > 0 else len(path), len(path)))
+    spans.append((len(path) - len(ending_of(path)), len(path)))
     skeleton, key, last = [""], [], 0
     for s, e in _merged(spans):
         for text, is_piece in _pieces(path[last:s]):

@@ -17,7 +17,7 @@ from batchfuse.recipe import Recipe
 from batchfuse.scout.chosen import Chosen
 from batchfuse.scout.findings import Findings, counted, look
 from batchfuse.scout.headers import Settings, settings_of
-from batchfuse.scout.marks import Marked, marked_files
+from batchfuse.scout.marks import Marked, marked_files, marked_volumes
 from batchfuse.scout.proposals import Patterns, Proposal, proposals
 from batchfuse.scout.wording import OUTPUT, recipe_text
 
@@ -61,7 +61,7 @@ class Sketch:
 
 
 def sketch(places: Sequence[Path], folder: Path, call: str, name: str) -> Sketch:
-    """Sketch a recipe for the images in some folders, or for some files.
+    """Sketch a recipe for the images or volumes in some folders, or for some files.
 
     Args:
         places: folders, searched to any depth, and files.
@@ -76,10 +76,13 @@ def sketch(places: Sequence[Path], folder: Path, call: str, name: str) -> Sketch
         RecipeError: nothing can be paired; one line with what was seen and what a pair looks like.
     """
     found = look(places)
-    files = marked_files(found.images)
+    kinds = [marked_files(found.images), marked_volumes(found.volumes)]
+    files = [file for kind in kinds for file in kind]
     folder = folder.resolve()
     faults: list[str] = []
-    every = proposals(files, these=all(place.is_file() for place in places))
+    these = all(place.is_file() for place in places)
+    # rasters and volumes don't mix: what there is more of is looked at first
+    every = [one for kind in sorted(kinds, key=len, reverse=True) for one in proposals(kind, these)]
     for proposal in every[:MOST_TRIED]:
         others = tuple(other for other in every if other.is_apart_from(proposal))
         try:

@@ -26,6 +26,8 @@ class _Part:
     """Whether it is (in) a folder's name."""
     is_product: bool
     """Whether it is a folder of a Sentinel-2 product, whose name changes from one to the next."""
+    entity: str = ""
+    """What BIDS calls it, sub or ses, where the text before it says so."""
 
     @property
     def varies(self) -> bool:
@@ -70,7 +72,12 @@ def _parts(skeleton: Sequence[str], keys: Sequence[Key]) -> list[_Part]:
         values = tuple(key[place] for key in keys)
         in_safe = behind[0].upper().startswith(".SAFE/") or values[0].upper().endswith(".SAFE")
         parts.append(
-            _Part(values, any("/" in text for text in behind), in_safe or before.endswith("/GRANULE/"))
+            _Part(
+                values,
+                any("/" in text for text in behind),
+                in_safe or before.endswith("/GRANULE/"),
+                entity[1] if (entity := re.search(r"(?:^|[/_])(sub|ses)-$", before)) else "",
+            )
         )
     for place in range(1, len(parts)):  # GRANULE itself is a part where the folder above it is one
         if set(parts[place - 1].values) == {"GRANULE"}:
@@ -81,11 +88,13 @@ def _parts(skeleton: Sequence[str], keys: Sequence[Key]) -> list[_Part]:
 def _choice(parts: Sequence[_Part], lean: bool) -> Choice:
     """What stands for each part; the file's own name is told first, then the folders from within."""
     leading = _leading(parts)
-    chosen = {leading: "scene"}
+    chosen = {leading: "scene"}  # but where BIDS has a name for it
     files = folders = 0
     for place in reversed(range(len(parts))):
         part = parts[place]
-        if place == leading:
+        if part.entity:
+            chosen[place] = part.entity
+        if place in chosen:
             continue
         if part.values == parts[leading].values:
             chosen[place] = "scene"

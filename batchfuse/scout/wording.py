@@ -6,7 +6,9 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from batchfuse.geometry.volume_grid import VolumeGrid
 from batchfuse.imagery.naming import printable
+from batchfuse.imagery.scene import Source
 from batchfuse.scout.chosen import Chosen
 from batchfuse.scout.findings import counted
 from batchfuse.scout.proposals import third_sources
@@ -60,6 +62,8 @@ def _is_number(text: str) -> bool:
 
 def _head(chosen: Chosen, call: str, name: str) -> Iterator[str]:
     yield f"# {chosen.families}"
+    if chosen.are_volumes:
+        yield "# Not for diagnosis: what is fused is no longer what a scanner measured."
     yield f"# Written by `{printable(call)}`. Paths are relative to this file."
     yield "#"
     yield f"#     batchfuse plan {printable(name)}      # look before you run"
@@ -85,8 +89,7 @@ def _listed(title: str, lines: Sequence[str]) -> Iterator[str]:
 def _source(chosen: Chosen, role: str) -> Iterator[str]:
     settings, option = chosen.settings[role], chosen.option(role)
     source, paths = settings.source, chosen.patterns[role]
-    bands = "red, green, blue" if source.is_colour else "one band"
-    yield f"  # {bands}, {source.dtype}{_pixels(source.place)}"
+    yield f"  # {_kind(source)}"
     yield f"  {role}:"
     if len(paths) == 1:
         yield f"    path: {yaml_text(paths[0])}"
@@ -105,6 +108,18 @@ def _source(chosen: Chosen, role: str) -> Iterator[str]:
     if source.dtype != "uint8":
         yield "    # The values that count as 0 and 1; without it the scene's minimum and 99.5th percentile:"
         yield "    # range: [low, high]"
+
+
+def _kind(source: Source) -> str:
+    """What the files of a source hold: bands, type, size."""
+    place = source.place
+    if isinstance(place, VolumeGrid):
+        voxels, sizes = (" x ".join(f"{n:.4g}" for n in each[::-1]) for each in (place.shape, place.spacing))
+        return (
+            f"{source.dtype}, {voxels} voxels of {sizes} mm in the first scene, axes to {place.orientation}"
+        )
+    bands = "red, green, blue" if source.is_colour else "one band"
+    return f"{bands}, {source.dtype}{_pixels(place)}"
 
 
 def _pixels(place: Any) -> str:
@@ -149,11 +164,18 @@ def _rest(chosen: Chosen) -> Iterator[str]:
     role, why = chosen.reference
     yield f"reference: {role}  # {why}"
     yield ""
+    if chosen.are_volumes:
+        yield "fusion:"
+        yield "  # The slices that are fused: axial, coronal, sagittal; triplanar is the mean of all three."
+        yield "  plane: axial"
+        yield ""
     yield "output:"
     yield f"  path: {OUTPUT}  # {OUTPUT}/<scene>.zarr, beside this file"
     dtype = chosen.settings[role].source.dtype
     if dtype in ("uint8", "uint16", "int16"):
         yield f"  # dtype: {dtype}  # as {role} has; without it float32"
+    if chosen.are_volumes:
+        yield f"  # also: [nifti]  # {OUTPUT}/<scene>.nii.gz as well, in the place of {role}"
 
 
 def _others(chosen: Chosen) -> Iterator[str]:

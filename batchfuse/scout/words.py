@@ -12,6 +12,7 @@ __all__ = [
     "ANATOMY",
     "COLOUR_LETTERS",
     "DETAIL",
+    "HALVES",
     "IMAGES",
     "LAST_LETTERS",
     "NUMBERS",
@@ -20,7 +21,12 @@ __all__ = [
     "ROLES",
     "SENSORS",
     "SIGNAL",
+    "TISSUES",
     "VOLUMES",
+    "VOLUME_ANATOMY",
+    "VOLUME_ORDER",
+    "VOLUME_QUALITY",
+    "VOLUME_ROLES",
     "Meaning",
     "Numbers",
 ]
@@ -29,6 +35,8 @@ IMAGES = (".tif", ".tiff", ".png", ".jpg", ".jpeg", ".jp2", ".vrt", ".img", ".bm
 """Endings that are looked at."""
 VOLUMES = (".nii", ".nii.gz")
 """Endings of NIfTI volumes."""
+HALVES = (".img", ".img.gz")
+"""Endings of what may be the voxels of a NIfTI volume whose header lies beside it, or a raster."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,6 +149,50 @@ QUALITY = (
     *("result", "results", "dem", "dsm", "dtm", "elevation"),
 )
 """Words of quality bands, masks, labels, previews, terrain and results: never taken for a modality."""
+
+VOLUME_ORDER = (
+    *("pet", "spect", "statmap", "cbf", "adc", "dwi", "bold", "ct", "flair", "t2", "pd", "swi", "t1ce"),
+    *("csf", "wm", "gm", "", "mri", "t1"),
+)
+"""Roles of volumes, what brings function or contrast first, what shows shapes last; "" is an unknown one."""
+VOLUME_ANATOMY = ("t1", "mri", "t1ce", "t2", "flair", "pd", "swi", "ct")
+"""What a volume is most sensibly fused with, the best first; PET and SPECT with the CT of their scanner."""
+TISSUES = ("gm", "wm", "csf")
+"""Made from another image of the scene, and taken only where there is nothing else."""
+
+VOLUME_ROLES: Mapping[str, Meaning] = {
+    # words of NIfTI files: BIDS, BraTS, HECKTOR, autoPET, SPM, FSL, and what people write
+    **dict.fromkeys(("suv", "suvbw"), Meaning("pet")),
+    **dict.fromkeys(("pet", "pt", "fdg", "fdg-pet", "fdg_pet", "fdgpet"), Meaning("pet", rank=1)),
+    **dict.fromkeys(("spect", "hmpao", "datscan"), Meaning("spect")),
+    **dict.fromkeys(("ct", "cbct", "ctac", "ldct", "ncct"), Meaning("ct")),
+    **dict.fromkeys(("ctres", "cta"), Meaning("ct", rank=1)),
+    **dict.fromkeys(("t1", "t1w", "t1n", "mprage", "mpr", "spgr", "bravo"), Meaning("t1")),
+    "inplanet1": Meaning("t1", rank=1),
+    **dict.fromkeys(("t1ce", "t1c", "t1gd", "t1post", "t1-gd", "t1_gd"), Meaning("t1ce")),
+    **dict.fromkeys(("t2", "t2w", "t2tse"), Meaning("t2")),
+    "inplanet2": Meaning("t2", rank=1),
+    **dict.fromkeys(("flair", "t2f", "t2flair", "t2-flair", "t2_flair"), Meaning("flair")),
+    **dict.fromkeys(("pd", "pdw"), Meaning("pd")),
+    **dict.fromkeys(("swi", "t2star", "t2starw"), Meaning("swi")),
+    "adc": Meaning("adc"),
+    **dict.fromkeys(("dwi", "dti"), Meaning("dwi")),
+    **dict.fromkeys(("cbf", "asl"), Meaning("cbf")),
+    **dict.fromkeys(("zmap", "zstat", "tmap", "tstat", "statmap", "spmt"), Meaning("statmap")),
+    **dict.fromkeys(("bold", "func", "functional", "fmri", "epi"), Meaning("bold")),
+    **dict.fromkeys(("mri", "mr", "anat", "anatomical", "struct", "structural"), Meaning("mri")),
+    **{tissue: Meaning(tissue) for tissue in TISSUES},
+}
+"""What words mean in the names of volumes; where several stand in one, the last counts."""
+
+VOLUME_QUALITY = (
+    *("seg", "dseg", "probseg", "segmentation", "mask", "masks", "brainmask", "label", "labels", "labelstr"),
+    *("labelsts", "roi", "rois", "lesion", "lesions", "tumor", "gt", "groundtruth", "ground_truth", "aseg"),
+    *("aparc", "aparc+aseg", "parc", "parcellation", "atlas", "contour", "contours", "rtstruct", "warp"),
+    *("warpfield", "xfm", "fused", "fusion", "result", "results", "sbref", "fieldmap", "phasediff"),
+    *("magnitude1", "magnitude2"),
+)
+"""Words of label maps, masks, transforms and results: never taken for a modality."""
 
 SENSORS: Mapping[str, Mapping[str, Meaning]] = {
     "Landsat 4, 5 or 7": {

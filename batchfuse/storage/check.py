@@ -14,8 +14,6 @@ import zarr
 from batchfuse.errors import StoreError
 from batchfuse.geometry.tiling import Tile
 from batchfuse.storage.files import said
-from batchfuse.storage.formats import ARRAYS, Format, format_of
-from batchfuse.storage.geozarr import pixel_centres
 from batchfuse.storage.pyramid import Level, levels_of
 from batchfuse.storage.store import REPLACE, Store, is_store
 
@@ -104,9 +102,8 @@ def _pyramid(store: Store) -> list[Level]:
 
 def _faults(store: Store, mapped: Mapped) -> Iterator[Fault]:
     yield from (fault for fault in mapped(partial(_chunk_fault, store), store.tiling) if fault is not None)
-    form = format_of(store.path)
-    yield from _file_faults(store, form)
-    yield from _coordinate_faults(store, form)
+    yield from _file_faults(store)
+    yield from _constant_faults(store)
     if not store.complete:
         yield Fault(store.path, "incomplete", "not sealed: run its recipe again to complete it")
         return
@@ -130,18 +127,19 @@ def _chunk_fault(store: Store, tile: Tile) -> Fault | None:
     return None
 
 
-def _file_faults(store: Store, form: Format) -> Iterator[Fault]:
+def _file_faults(store: Store) -> Iterator[Fault]:
     """Files that are missing but for chunks of the image, and files that are not the store's."""
-    path = store.path
-    coordinates = {form.chunk(path, name, (0,)) for name in ARRAYS if name not in ("fused", "spatial_ref")}
-    needed = {*form.metadata_files(path), *coordinates, form.chunk(path, "spatial_ref", ())}
+    path, layout = store.path, store.layout
+    form = layout.form
+    chunks = {form.chunk(path, name, (0,) * values.ndim) for name, values in layout.constants().items()}
+    needed = {*form.metadata_files(path, layout.arrays), *chunks}
     for file in sorted(needed):
         if not file.is_file():
             yield Fault(file, "missing", f"not there: {REPLACE}")
     known = needed | {store.chunk_path(tile.index) for tile in store.tiling}
-    if form.number == 2:
+    if form.number == 2 and layout.arrays:
         known.add(path / ".zmetadata")
-    levels = {level.path for level in levels_of(store)}
+    levels = {level.path for level in levels_of(store)} if "level" not in store.record else set()
     for folder, folders, files in os.walk(path):
         folders[:] = sorted(name for name in folders if Path(folder, name) not in levels)
         for file in sorted(Path(folder, name) for name in files):
@@ -149,10 +147,10 @@ def _file_faults(store: Store, form: Format) -> Iterator[Fault]:
                 yield Fault(file, "foreign", "not a file of this store: delete it")
 
 
-def _coordinate_faults(store: Store, form: Format) -> Iterator[Fault]:
-    y, x = pixel_centres(store.grid)
-    band = np.arange(1, len(store.bands) + 1)
-    for name, expected in (("y", y), ("x", x), ("band", band), ("spatial_ref", np.zeros(()))):
+def _constant_faults(store: Store) -> Iterator[Fault]:
+    """Arrays beside the image that can't be read, or say something else than the layout."""
+    form = store.layout.form
+    for name, expected in store.layout.constants().items():
         file = form.chunk(store.path, name, (0,) * expected.ndim)
         try:
             found = np.asarray(zarr.open_array(store.path / name, mode="r", zarr_format=form.number)[...])

@@ -8,8 +8,9 @@ from typing import Any
 
 from pyproj import CRS
 
+from batchfuse.geometry.grid import Grid
 from batchfuse.storage.pyramid import levels_of
-from batchfuse.storage.store import Store, is_store
+from batchfuse.storage.store import Store, VolumeLayout, is_store
 
 __all__ = ["described"]
 
@@ -28,14 +29,53 @@ def described(path: Path) -> dict[str, Any]:
         "bands": list(store.bands),
         "dtype": store.dtype,
         "nodata": None if math.isnan(store.fill) else store.fill,
-        "tile_size": store.tile_size,
         "zarr_format": store.layout.zarr_format,
         "shard": store.layout.inner,
-        "levels": [str(level.path) for level in levels_of(store) if is_store(level.path)],
-        "crs": _crs_name(store.grid.crs),
-        "transform": list(store.grid.affine)[:6],
-        "bounds": list(store.grid.bounds),
+        "levels": [
+            str(level.path)
+            for level in (levels_of(store) if "level" not in store.record else ())
+            if is_store(level.path)
+        ],
+        **(_of_volume(store.layout) if isinstance(store.layout, VolumeLayout) else _of_raster(store)),
         **store.record,
+    }
+
+
+def _of_raster(store: Store) -> dict[str, Any]:
+    grid = store.grid
+    assert isinstance(grid, Grid)
+    return {
+        "tile_size": store.layout.sizes[0],
+        "crs": _crs_name(grid.crs),
+        "transform": list(grid.affine)[:6],
+        "bounds": list(grid.bounds),
+    }
+
+
+def _of_volume(layout: VolumeLayout) -> dict[str, Any]:
+    grid = layout.grid
+    return {
+        "tile_size": list(layout.sizes),
+        "spacing": list(grid.spacing),
+        "orientation": grid.orientation,
+        "affine": [list(row) for row in grid.rows],
+        "nifti": _of_header(layout.header),
+    }
+
+
+def _of_header(content: bytes) -> dict[str, Any] | None:
+    """The gist of a header; of a reduced level, which has none of its own, None."""
+    from batchfuse.storage.nifti_header import read_header
+
+    if not content:
+        return None
+    header = read_header(content)
+    return {
+        "version": 1 if header.sizeof_hdr == 348 else 2,
+        "bytes": len(content),
+        "qform_code": int(header["qform_code"]),
+        "sform_code": int(header["sform_code"]),
+        "extensions": [int(extension.get_code()) for extension in header.extensions],
     }
 
 

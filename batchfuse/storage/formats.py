@@ -6,66 +6,84 @@ import json
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Protocol
 
 from numcodecs import Zstd
 from zarr.codecs import ZstdCodec
 
-__all__ = ["ARRAYS", "FORMATS", "Format", "format_of"]
-
-ARRAYS = ("band", "fused", "spatial_ref", "x", "y")
-"""Every array of a raster store."""
+__all__ = ["FLAT", "NESTED", "THREE", "Format", "Index", "format_of"]
 
 Index = tuple[int, ...]
 
 
 class Format(Protocol):
-    """One of the two formats of Zarr, as far as a raster store depends on it."""
+    """One of the two formats of Zarr, as far as a store depends on it.
+
+    The store at a path is a group with arrays inside, or (a reduced level of a volume) an array itself,
+    whose own name is "".
+    """
 
     number: ClassVar[Literal[2, 3]]
     """2 or 3."""
     metadata: ClassVar[str]
-    """The file that holds the attributes of a group."""
+    """The file that holds the attributes of a group or an array."""
     codec: ClassVar[Any]
     """How chunks are compressed: zstd with its own checksum, which finds flipped bits."""
 
-    def dimensions(self, names: Sequence[str]) -> dict[str, Any]:
-        """How an array is told the names of its dimensions, as keywords of ``create_array``."""
+    def options(self, dimensions: Sequence[str]) -> dict[str, Any]:
+        """How an array is told the names of its dimensions and chunks: keywords of ``create_array``."""
+
+    def is_array(self, path: Path) -> bool:
+        """Whether an array lies at ``path``, not a group."""
 
     def attributes(self, path: Path) -> Any:
-        """The attributes of the group at ``path``; OSError or ValueError where they can't be read."""
+        """The attributes of the node at ``path``; OSError or ValueError where they can't be read."""
 
     def is_sealed(self, path: Path) -> bool:
-        """Whether the store's metadata is consolidated."""
+        """Whether the metadata of a group is consolidated; an array has none to consolidate."""
 
     def sealing(
-        self, path: Path, attributes: Mapping[str, Any], groups: Sequence[str]
+        self, path: Path, attributes: Mapping[str, Any], nodes: Sequence[str]
     ) -> Iterator[tuple[Path, bytes]]:
-        """The files that seal a store and what they hold, each to be written before the next is asked for."""
+        """The files that seal a store and what they hold, each to be written before the next is asked for.
+
+        ``nodes`` are all groups and arrays inside it.
+        """
 
     def chunk(self, path: Path, array: str, index: Index) -> Path:
         """Where a chunk of an array lies."""
 
-    def written(self, path: Path) -> dict[Index, int]:
-        """The chunks (row, column) of ``fused`` that have a file, with its size in bytes."""
+    def written(self, path: Path, array: str, lead: Index, axes: int) -> dict[Index, int]:
+        """The size in bytes of each chunk (*lead, *index) that has a file; an index has ``axes`` numbers."""
 
-    def metadata_files(self, path: Path) -> list[Path]:
-        """Every file of metadata that a store has, sealed or not."""
+    def metadata_files(self, path: Path, arrays: Sequence[str]) -> list[Path]:
+        """Every file of metadata of a store with these arrays, sealed or not; without any, of an array."""
 
 
+@dataclass(frozen=True)
 class Format2:
-    """Zarr format 2: a chunk is a file ``fused/0.row.column``."""
+    """Zarr format 2: a chunk is a file ``0.row.column``, or of OME-Zarr ``z/y/x``."""
 
+    separator: Literal[".", "/"]
+    """What stands between the numbers of a chunk."""
     number: ClassVar[Literal[2, 3]] = 2
     metadata: ClassVar[str] = ".zattrs"
     # blosc and plain zstd find no flipped bit, and a separate checksum filter makes the array
     # unreadable to GDAL 3.10
     codec: ClassVar[Any] = Zstd(level=1, checksum=True)
 
-    def dimensions(self, names: Sequence[str]) -> dict[str, Any]:
+    def options(self, dimensions: Sequence[str]) -> dict[str, Any]:
         """See ``Format``."""
-        return {"attributes": {"_ARRAY_DIMENSIONS": list(names)}}
+        return {
+            "attributes": {"_ARRAY_DIMENSIONS": list(dimensions)},
+            "chunk_key_encoding": {"name": "v2", "separator": self.separator},
+        }
+
+    def is_array(self, path: Path) -> bool:
+        """See ``Format``."""
+        return (path / ".zarray").exists()
 
     def attributes(self, path: Path) -> Any:
         """See ``Format``."""
@@ -73,17 +91,16 @@ class Format2:
 
     def is_sealed(self, path: Path) -> bool:
         """See ``Format``."""
-        return (path / ".zmetadata").is_file()
+        return self.is_array(path) or (path / ".zmetadata").is_file()
 
     def sealing(
-        self,
-        path: Path,
-        attributes: Mapping[str, Any],
-        groups: Sequence[str],  # noqa: ARG002  (none inside: GDAL 3.10 shows no band where it finds two images)
+        self, path: Path, attributes: Mapping[str, Any], nodes: Sequence[str]
     ) -> Iterator[tuple[Path, bytes]]:
         """See ``Format``."""
         yield path / ".zattrs", json.dumps(attributes, indent=2).encode()
-        files = self.metadata_files(path)
+        if not nodes:
+            return
+        files = self.metadata_files(path, nodes)
         metadata = {file.relative_to(path).as_posix(): json.loads(file.read_bytes()) for file in files}
         # sorted by us: zarr's own has the order that the folder is listed in
         together = {"metadata": metadata, "zarr_consolidated_format": 1}
@@ -91,30 +108,38 @@ class Format2:
 
     def chunk(self, path: Path, array: str, index: Index) -> Path:
         """See ``Format``."""
-        return path / array / (".".join(map(str, index)) or "0")
+        return path / array / (self.separator.join(map(str, index)) or "0")
 
-    def written(self, path: Path) -> dict[Index, int]:
+    def written(self, path: Path, array: str, lead: Index, axes: int) -> dict[Index, int]:
         """See ``Format``."""
-        with os.scandir(path / "fused") as entries:
-            found = ((re.fullmatch(r"0\.(\d+)\.(\d+)", entry.name), entry) for entry in entries)
-            return {(int(m[1]), int(m[2])): entry.stat().st_size for m, entry in found if m}
+        if self.separator == "/":
+            return dict(_nested(path.joinpath(array, *map(str, lead)), axes))
+        pattern = re.compile(r"\.".join([*map(str, lead), *[r"(\d+)"] * axes]))
+        with os.scandir(path / array) as entries:
+            found = ((pattern.fullmatch(entry.name), entry) for entry in entries)
+            return {tuple(map(int, m.groups())): entry.stat().st_size for m, entry in found if m}
 
-    def metadata_files(self, path: Path) -> list[Path]:
+    def metadata_files(self, path: Path, arrays: Sequence[str]) -> list[Path]:
         """See ``Format``."""
-        inside = [path / array / name for array in ARRAYS for name in (".zarray", ".zattrs")]
-        return [path / ".zattrs", path / ".zgroup", *inside]
+        inside = [path / array / name for array in arrays for name in (".zarray", ".zattrs")]
+        return [path / ".zattrs", path / (".zgroup" if arrays else ".zarray"), *inside]
 
 
 class Format3:
-    """Zarr format 3: a chunk or shard is a file ``fused/c/0/row/column``."""
+    """Zarr format 3: a chunk or shard is a file ``c/0/row/column``, or ``c/z/y/x``."""
 
     number: ClassVar[Literal[2, 3]] = 3
     metadata: ClassVar[str] = "zarr.json"
     codec: ClassVar[Any] = ZstdCodec(level=1, checksum=True)
 
-    def dimensions(self, names: Sequence[str]) -> dict[str, Any]:
+    def options(self, dimensions: Sequence[str]) -> dict[str, Any]:
         """See ``Format``."""
-        return {"dimension_names": list(names)}
+        return {"dimension_names": list(dimensions)}
+
+    def is_array(self, path: Path) -> bool:
+        """See ``Format``."""
+        node = json.loads((path / "zarr.json").read_bytes())
+        return isinstance(node, dict) and node.get("node_type") == "array"
 
     def attributes(self, path: Path) -> Any:
         """See ``Format``."""
@@ -123,47 +148,51 @@ class Format3:
 
     def is_sealed(self, path: Path) -> bool:
         """See ``Format``."""
-        return "consolidated_metadata" in json.loads((path / "zarr.json").read_bytes())
+        return self.is_array(path) or "consolidated_metadata" in json.loads((path / "zarr.json").read_bytes())
 
     def sealing(
-        self, path: Path, attributes: Mapping[str, Any], groups: Sequence[str]
+        self, path: Path, attributes: Mapping[str, Any], nodes: Sequence[str]
     ) -> Iterator[tuple[Path, bytes]]:
         """See ``Format``."""
-        files = [path / array / "zarr.json" for array in ARRAYS]
-        for group in groups:
-            files += [path / group / "zarr.json", *(path / group / array / "zarr.json" for array in ARRAYS)]
-        nodes = {file.parent.relative_to(path).as_posix(): _node(file) for file in files}
-        root = json.loads((path / "zarr.json").read_bytes())
-        root |= {
-            "attributes": attributes,
-            "consolidated_metadata": _consolidated(dict(sorted(nodes.items()))),
-        }
+        root = json.loads((path / "zarr.json").read_bytes()) | {"attributes": attributes}
+        if nodes:
+            inside = {node: _node(path / node / "zarr.json") for node in sorted(nodes)}
+            root["consolidated_metadata"] = _consolidated(inside)
         yield path / "zarr.json", json.dumps(root, indent=2).encode()
 
     def chunk(self, path: Path, array: str, index: Index) -> Path:
         """See ``Format``."""
         return path.joinpath(array, "c", *map(str, index))
 
-    def written(self, path: Path) -> dict[Index, int]:
+    def written(self, path: Path, array: str, lead: Index, axes: int) -> dict[Index, int]:
         """See ``Format``."""
-        found: dict[Index, int] = {}
-        for row in _numbered(path / "fused" / "c" / "0"):
-            for column in _numbered(Path(row)):
-                found[(int(row.name), int(column.name))] = column.stat().st_size
-        return found
+        return dict(_nested(self.chunk(path, array, lead), axes))
 
-    def metadata_files(self, path: Path) -> list[Path]:
+    def metadata_files(self, path: Path, arrays: Sequence[str]) -> list[Path]:
         """See ``Format``."""
-        return [path / "zarr.json", *(path / array / "zarr.json" for array in ARRAYS)]
+        return [path / "zarr.json", *(path / array / "zarr.json" for array in arrays)]
 
 
-FORMATS: dict[int, Format] = {2: Format2(), 3: Format3()}
-"""Both formats by their number."""
+FLAT = Format2(".")
+"""Format 2 as GDAL's rasters have it."""
+NESTED = Format2("/")
+"""Format 2 as OME-Zarr 0.4 has it."""
+THREE = Format3()
+"""Format 3."""
 
 
 def format_of(path: Path) -> Format:
-    """The format of what lies at ``path``: 3 where there is a zarr.json, else 2."""
-    return FORMATS[3 if (path / "zarr.json").exists() else 2]
+    """The format of what lies at ``path``: 3 where there is a zarr.json, else 2 (of either separator)."""
+    return THREE if (path / "zarr.json").exists() else FLAT
+
+
+def _nested(folder: Path, axes: int) -> Iterator[tuple[Index, int]]:
+    """The files below a folder whose names are ``axes`` numbers, one folder a number but for the last."""
+    for entry in _numbered(folder):
+        if axes == 1:
+            yield (int(entry.name),), entry.stat().st_size
+        elif entry.is_dir():
+            yield from (((int(entry.name), *index), size) for index, size in _nested(Path(entry), axes - 1))
 
 
 def _numbered(path: Path) -> list[os.DirEntry[str]]:

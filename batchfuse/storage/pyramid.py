@@ -1,35 +1,32 @@
-"""Reduced levels of a fused image: each half as fine as the one before, each a raster store itself.
+"""Reduced levels of a fused image or volume: each half as fine as the one before, each a store itself.
 
-In format 3 they lie inside the store (``ovr_2x``, ``ovr_4x``, …, the names by which GDAL knows them for
-overviews). In format 2, where GDAL 3.10 shows no band when a folder holds two images, they lie beside it:
-``<scene>.levels.zarr/1``, ``2``, ….
+Those of a raster in format 3 lie inside the store (``ovr_2x``, ``ovr_4x``, …, the names by which GDAL knows
+them for overviews). In format 2, where GDAL 3.10 shows no band when a folder holds two images, they lie
+beside it: ``<scene>.levels.zarr/1``, ``2``, …. Those of a volume are arrays inside it: ``1``, ``2``, ….
 """
 
 from __future__ import annotations
 
+import itertools
 import shutil
 import uuid
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import zarr
-from affine import Affine
 from numpy.typing import NDArray
 
 from batchfuse.errors import StoreError
-from batchfuse.geometry.grid import Grid
 from batchfuse.geometry.tiling import Tile
 from batchfuse.geometry.window import Window
 from batchfuse.storage.files import refusals
-from batchfuse.storage.store import Store, is_store, remove_store
+from batchfuse.storage.raster import levels_folder
+from batchfuse.storage.store import Layout, Store, is_store, remove_store
 
-__all__ = ["Level", "begun_level", "halved", "levels_folder", "levels_of", "remove_levels", "write_level"]
-
-SMALLEST = 256
-"""The longer edge of the coarsest level is at most this."""
+__all__ = ["Level", "begun_level", "halved", "levels_of", "remove_levels", "write_level"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,26 +34,19 @@ class Level:
     """One reduced level of a store."""
 
     number: int
-    """From 1; a pixel is 2 ** number pixels of the store wide."""
+    """From 1."""
     path: Path
     """Its own store."""
-    grid: Grid
-    """Where its pixels lie: the corner is the store's, and its last pixels may reach beyond the image."""
+    layout: Layout
+    """What it holds, and where: the corner is the store's, and its last pixels may reach beyond the image."""
 
 
 def levels_of(store: Store) -> Iterator[Level]:
     """Every level that a pyramid of the store has, finest first, whether it is there or not."""
-    grid, number = store.grid, 0
-    while max(grid.shape) > SMALLEST:
-        grid, number = _coarser(grid), number + 1
-        inside = store.layout.zarr_format == 3
-        path = store.path / f"ovr_{2**number}x" if inside else levels_folder(store.path) / str(number)
-        yield Level(number, path, grid)
-
-
-def levels_folder(path: Path) -> Path:
-    """The folder beside a store of format 2 that holds its levels."""
-    return path.with_name(f"{path.name.removesuffix('.zarr')}.levels.zarr")
+    number, layout = 1, store.layout.reduced()
+    while layout is not None:
+        yield Level(number, store.layout.level_path(store.path, number), layout)
+        number, layout = number + 1, layout.reduced()
 
 
 def begun_level(store: Store, level: Level) -> Store:
@@ -69,39 +59,45 @@ def begun_level(store: Store, level: Level) -> Store:
     if level.path.parent != store.path:
         _make_folder(level.path.parent)
     found = _opened(level.path)
-    if found is not None and found.record == record and found.grid == level.grid:
+    if found is not None and found.record == record and found.grid == level.layout.grid:
         found.sweep()
         return found
     if is_store(level.path):
         remove_store(level.path)
-    made = Store.create(level.path, replace(store.layout, grid=level.grid), record)
+    made = Store.create(level.path, level.layout, record)
     made.sweep()
     return made
 
 
 def write_level(below: Store, level: Store, tile: Tile) -> int:
     """Write a tile of a level from the level below it, and say how many bytes it takes on disk."""
-    start = tuple(2 * n for n in tile.core.start)
-    stop = tuple(min(2 * n, end) for n, end in zip(tile.core.stop, below.grid.shape, strict=True))
-    return level.write(tile, halved(below.read(Window(start, stop)), level.fill))
+    factors = tuple(
+        1 if coarse == fine else 2 for coarse, fine in zip(level.grid.shape, below.grid.shape, strict=True)
+    )
+    start = tuple(factor * n for factor, n in zip(factors, tile.core.start, strict=True))
+    ends = (factor * n for factor, n in zip(factors, tile.core.stop, strict=True))
+    stop = tuple(min(pair) for pair in zip(ends, below.grid.shape, strict=True))
+    return level.write(tile, halved(below.read(Window(start, stop)), level.fill, factors))
 
 
-def halved(pixels: NDArray[Any], fill: float) -> NDArray[Any]:
-    """The mean of the valid pixels in each block of 2 x 2, of the same type; (band, y, x).
+def halved(pixels: NDArray[Any], fill: float, factors: tuple[int, ...]) -> NDArray[Any]:
+    """The mean of the valid pixels in each block, of the same type; (band, y, x) or (band, z, y, x).
 
-    A block is valid where any of its pixels is. Integers are rounded (halves to the even number), and moved
-    by one off the fill value. The last blocks of an odd edge have two pixels, or one.
+    A block has 2 or 1 pixels along each axis, as ``factors`` say, and is valid where any of its pixels is.
+    Integers are rounded (halves to the even number), and moved by one off the fill value. The last block
+    along an odd edge is cut.
     """
-    bands, rows, columns = pixels.shape
-    total = np.zeros((bands, -(-rows // 2), -(-columns // 2)))
+    edges = pixels.shape[1:]
+    shape = tuple(-(-n // factor) for n, factor in zip(edges, factors, strict=True))
+    total = np.zeros((len(pixels), *shape))
     many = np.zeros(total.shape, np.uint8)
-    for row in (0, 1):
-        for column in (0, 1):
-            part = pixels[:, row::2, column::2]
-            there = ~np.isnan(part) if np.isnan(fill) else part != fill
-            place = (slice(None), slice(part.shape[1]), slice(part.shape[2]))
-            total[place] += np.where(there, part, 0)
-            many[place] += there
+    for first in itertools.product(*map(range, factors)):
+        steps = (slice(a, None, factor) for a, factor in zip(first, factors, strict=True))
+        part = pixels[(slice(None), *steps)]
+        there = ~np.isnan(part) if np.isnan(fill) else part != fill
+        place = tuple(map(slice, part.shape))
+        total[place] += np.where(there, part, 0)
+        many[place] += there
     mean = total / np.maximum(many, 1)
     if pixels.dtype.kind != "f":
         mean = np.rint(mean)
@@ -126,11 +122,6 @@ def _opened(path: Path) -> Store | None:
         return Store.open(path)
     except StoreError:
         return None
-
-
-def _coarser(grid: Grid) -> Grid:
-    rows, columns = grid.shape
-    return Grid((-(-rows // 2), -(-columns // 2)), grid.affine @ Affine.scale(2), grid.crs)
 
 
 def _make_folder(folder: Path) -> None:

@@ -1,4 +1,6 @@
-"""A raster store: one fused image as a Zarr folder (format 2 or 3) that GDAL, xarray and odc-geo open.
+"""A store: one fused image or volume as a Zarr folder (format 2 or 3) that other programs open.
+
+What arrays there are and where their chunks lie is the layout's affair (``raster.py``, ``volume.py``).
 
 A chunk (or shard) that is there is a tile that is done: they are written whole, under a temporary
 name, and renamed. Nothing in a store depends on when, where or in which order it was written.
@@ -6,6 +8,7 @@ name, and renamed. Nothing in a store depends on when, where or in which order i
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
 import shutil
@@ -22,14 +25,24 @@ from batchfuse.errors import StoreError
 from batchfuse.files import replace_file
 from batchfuse.geometry.grid import Grid
 from batchfuse.geometry.tiling import Tile, Tiling
+from batchfuse.geometry.volume_grid import VolumeGrid
 from batchfuse.geometry.window import Window
 from batchfuse.storage.files import refusals, said, sync_tree
-from batchfuse.storage.formats import FORMATS, format_of
-from batchfuse.storage.geozarr import with_levels
-from batchfuse.storage.layout import Layout
-from batchfuse.storage.tree import FORMAT, RECORD, array_of, attributes_of, layout_of, write_tree
+from batchfuse.storage.formats import format_of
+from batchfuse.storage.layout import FORMAT, RECORD, Layout, array_of, attributes_of
+from batchfuse.storage.raster import RasterLayout
+from batchfuse.storage.volume import VolumeLayout
 
-__all__ = ["REPLACE", "Layout", "Store", "is_store", "remove_store", "stores_within"]
+__all__ = [
+    "REPLACE",
+    "Layout",
+    "RasterLayout",
+    "Store",
+    "VolumeLayout",
+    "is_store",
+    "remove_store",
+    "stores_within",
+]
 
 REPLACE = "--overwrite replaces the store"
 """The remedy for what can't be mended tile by tile."""
@@ -40,24 +53,29 @@ if zarr.config.get("threading.max_workers") is None:
 
 
 class Store:
-    """One raster store on disk. Threads may write different tiles of it at once."""
+    """One store on disk, of a raster or a volume. Threads may write different tiles of it at once.
 
-    def __init__(self, path: Path, group: zarr.Group) -> None:
+    Pixels are (bands, y, x) of rasters and (1, z, y, x) of volumes, whose array has no axis for the band.
+    A reduced level of a volume is a store, too: an array inside the volume's.
+    """
+
+    def __init__(self, path: Path, node: zarr.Group | zarr.Array[Any]) -> None:
         """Use ``create`` or ``open``."""
         self.path = path
         """The store's folder."""
-        self._format = FORMATS[group.metadata.zarr_format]
-        record = dict(attributes_of(group)[RECORD])
-        self.complete = bool(record.pop("complete")) and self._format.is_sealed(path)
+        self.layout = _layout_of(node)
+        """Grid, bands and type of the image."""
+        self._form = self.layout.form
+        record = dict(attributes_of(node)[RECORD])
+        self.complete = bool(record.pop("complete")) and self._form.is_sealed(path)
         """Whether the store is sealed."""
         record.pop("format")
         self.record: dict[str, Any] = record
         """What made the store, as given to ``create``."""
+        image = array_of(node, self.layout.image) if isinstance(node, zarr.Group) else node
         # at every open, because it is not kept in the metadata: a tile of fill values is done too
-        self._fused = array_of(group, "fused").with_config({"write_empty_chunks": True})
-        self.layout = layout_of(group)
-        """Grid, bands and type of the image."""
-        self.tiling = Tiling(self.layout.grid.shape, self.layout.tile_size, halo=0)
+        self._image = image.with_config({"write_empty_chunks": True})
+        self.tiling = self.layout.tiling
         """The cores of the chunks."""
 
     @classmethod
@@ -73,7 +91,7 @@ class Store:
         try:
             with refusals(f"{path} can't be created"):
                 partial.mkdir(parents=True)
-                write_tree(partial, layout, record)
+                layout.write_tree(partial, record)
                 # renamed when whole, so that what lies at the path is never half a store
                 partial.replace(path)
         finally:
@@ -88,6 +106,8 @@ class Store:
         """
         number = _checked_format(path)
         try:
+            if format_of(path).is_array(path):
+                return cls(path, zarr.open_array(path, mode="r+", zarr_format=number))
             return cls(path, zarr.open_group(path, mode="r+", zarr_format=number, use_consolidated=False))
         except Exception as error:  # zarr has no one error for damaged metadata
             raise StoreError(
@@ -101,7 +121,7 @@ class Store:
         return f"Store({str(self.path)!r})"
 
     @property
-    def grid(self) -> Grid:
+    def grid(self) -> Grid | VolumeGrid:
         """Where the pixels lie."""
         return self.layout.grid
 
@@ -121,13 +141,8 @@ class Store:
         return self.layout.fill
 
     @property
-    def tile_size(self) -> int:
-        """Edge of a tile's core; of an image of one tile, its longer side."""
-        return self.layout.tile_size
-
-    @property
-    def shape(self) -> tuple[int, int, int]:
-        """Bands, rows and columns."""
+    def shape(self) -> tuple[int, ...]:
+        """Bands, then rows and columns, or slices, rows and columns."""
         return self.layout.shape
 
     def is_written(self, index: tuple[int, ...]) -> bool:
@@ -147,8 +162,8 @@ class Store:
     def write(self, tile: Tile, pixels: NDArray[Any]) -> int:
         """Write the tile's core, one whole chunk, and say how many bytes it takes on disk.
 
-        ``pixels`` are (bands, y, x) of the core's shape and the store's type. What was in the
-        chunk before is replaced unread. Raises StoreError where the disk refuses.
+        ``pixels`` are (bands, *core) of the store's type. What was in the chunk before is replaced unread.
+        Raises StoreError where the disk refuses.
         """
         expected = (len(self.bands), *tile.core.shape)
         if (
@@ -163,11 +178,11 @@ class Store:
             if self.layout.inner is not None:
                 # zarr would read a shard first that the tile doesn't fill
                 self.chunk_path(tile.index).unlink(missing_ok=True)
-            self._fused[(slice(None), *tile.core.slices)] = pixels
+            self._image[self.layout.selection(tile.core)] = pixels if self.layout.band_axis else pixels[0]
             return self.chunk_path(tile.index).stat().st_size
 
     def read(self, window: Window) -> NDArray[Any]:
-        """Pixels (bands, y, x) of a window, from the chunks it touches only.
+        """Pixels (bands, *window) of a window, from the chunks it touches only.
 
         Raises StoreError naming the tile whose chunk is missing or damaged.
         """
@@ -221,63 +236,75 @@ class Store:
         ]
 
     def _sealing(self, levels: Mapping[str, Any]) -> Iterator[tuple[Path, bytes]]:
-        attributes = with_levels(self._format.attributes(self.path), levels)
+        layout = self.layout
+        attributes = layout.with_levels(self._form.attributes(self.path), levels)
         attributes[RECORD]["complete"] = True
-        return self._format.sealing(self.path, attributes, list(levels))
+        inside = [node for name in levels for node in layout.level_nodes(name)]
+        return self._form.sealing(self.path, attributes, [*layout.arrays, *inside])
 
     def _sealed_levels(self) -> list[str]:
         """Names of the levels that the metadata tells of."""
-        layout = self._format.attributes(self.path).get("multiscales", {}).get("layout", ())
-        return [level["asset"].partition("/")[0] for level in layout[1:]]
+        return self.layout.told_levels(self._form.attributes(self.path))
 
     def _levels(self) -> dict[str, Any]:
         """Attributes of each complete reduced level that lies inside, by its folder's name, finest first."""
         found: dict[str, Any] = {}
-        while self._format.number == 3:
-            path = self.path / f"ovr_{2 ** (len(found) + 1)}x"
+        while True:
+            path = self.layout.level_path(self.path, len(found) + 1)
+            if not self.layout.level_nodes(path.name):
+                break
             try:
                 if not Store.open(path).complete:
                     break
             except StoreError:
                 break
-            found[path.name] = self._format.attributes(path)
+            found[path.name] = self._form.attributes(path)
         return found
 
     def chunk_path(self, index: tuple[int, ...]) -> Path:
         """The file of the tile's chunk or shard, whether it is there or not."""
-        return self._format.chunk(self.path, "fused", (0, *index))
+        return self._form.chunk(self.path, self.layout.image, (*self.layout.lead, *index))
 
     def _written(self) -> set[tuple[int, ...]]:
         """Indices of the chunk files that are there: a listing in place of a stat for each tile."""
         with refusals(f"{self.path} can't be listed"):
             # a power cut can leave an empty file under the final name
-            return {index for index, size in self._format.written(self.path).items() if size > 0}
+            found = self._form.written(self.path, self.layout.image, self.layout.lead, len(self.tiling.shape))
+            return {index for index, size in found.items() if size > 0}
 
     def _check_tiling(self, tiling: Tiling) -> None:
-        if tiling.shape != self.tiling.shape or tiling[(0, 0)].core != self.tiling[(0, 0)].core:
+        first = (0,) * len(self.tiling.shape)
+        if tiling.shape != self.tiling.shape or tiling[first].core != self.tiling[first].core:
             raise ValueError(f"{tiling} doesn't cut {self.path} into its chunks of {self.layout.chunk}")
 
     def _tiles_in(self, window: Window) -> Iterator[Tile]:
         if window.intersection(Window.whole(self.grid.shape)) != window:
             raise ValueError(f"{window} is empty or leaves the image of {self.grid.shape}")
-        rows, columns = (
-            range(a // self.tile_size, -(-b // self.tile_size))
-            for a, b in zip(window.start, window.stop, strict=True)
+        ranges = (
+            range(a // size, -(-b // size))
+            for a, b, size in zip(window.start, window.stop, self.tiling.sizes, strict=True)
         )
-        for row in rows:
-            for column in columns:
-                yield self.tiling[(row, column)]
+        for index in itertools.product(*ranges):
+            yield self.tiling[index]
 
     def _read_part(self, tile: Tile, part: Window) -> NDArray[Any]:
         if not self.is_written(tile.index):
             raise StoreError(f"{self.path}: tile {tile.index} is missing: run it again")
         try:
-            return np.asarray(self._fused[(slice(None), *part.slices)])
+            found = np.asarray(self._image[self.layout.selection(part)])
+            return found if self.layout.band_axis else found[None]
         except Exception as error:  # each codec has its own error for damaged bytes
             path = self.chunk_path(tile.index)
             raise StoreError(
                 f"{self.path}: tile {tile.index} is damaged ({said(error)}): delete {path} and run it again"
             ) from None
+
+
+def _layout_of(node: zarr.Group | zarr.Array[Any]) -> Layout:
+    """The layout of what was opened: rasters alone have an array ``fused``."""
+    if isinstance(node, zarr.Group) and "fused" in node:
+        return RasterLayout.of(node)
+    return VolumeLayout.of(node)
 
 
 def is_store(path: Path) -> bool:

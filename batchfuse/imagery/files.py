@@ -1,0 +1,72 @@
+"""Any file before a library knows its format: what tells it from others, and what is wrong with it."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from itertools import islice
+from pathlib import Path
+
+from batchfuse.imagery.scene import SourceFile
+
+__all__ = ["DICOM_REMEDY", "fault_of", "holds_dicom", "identified", "is_dicom_name"]
+
+ENDS = 128 * 1024  # bytes of each end of a file that go into its checksum
+LOOKED_AT = 1000  # names in a folder that are asked whether they are slices
+DICOM_REMEDY = "convert each series to a NIfTI file first (dcm2niix -z y -o OUTPUT FOLDER)"
+"""What to do with DICOM slices."""
+
+
+def identified(path: Path, sidecars: Sequence[Path] = ()) -> SourceFile:
+    """A file with what tells it from another of its name; sidecars count with it."""
+    digest = hashlib.sha256()
+    size = stamp = 0
+    for part in (path, *sidecars):
+        found = part.stat()
+        size += found.st_size
+        stamp = max(stamp, found.st_mtime_ns)
+        with part.open("rb") as stream:
+            digest.update(stream.read(ENDS))
+            stream.seek(max(ENDS, found.st_size - ENDS))
+            digest.update(stream.read(ENDS))
+    return SourceFile(path, size, digest.hexdigest(), stamp)
+
+
+def fault_of(path: Path, error: Exception | None = None) -> str | None:
+    """What keeps any library from reading an image here, in one line with the remedy, None if nothing does.
+
+    ``error`` is what a library said of it.
+    """
+    if not path.exists():
+        return f"{path} does not exist"
+    try:
+        if path.is_dir():
+            if holds_dicom(path):
+                return f"{path} is a folder of DICOM slices: {DICOM_REMEDY}"
+            return f"{path} is a folder, not an image"
+        with path.open("rb") as stream:
+            head = stream.read(132)
+    except OSError as refused:
+        return f"{path} can't be read: {refused.strerror}"
+    if not head:
+        return f"{path} is empty (0 bytes): copy or download it again"
+    if head.startswith(b"version https://git-lfs"):
+        return f"{path} is a Git LFS pointer, not the image: run `git lfs pull`"
+    if head[128:] == b"DICM":
+        return f"{path} is a DICOM file: {DICOM_REMEDY}"
+    if error is not None and "Too many open files" in str(error):
+        return f"{path} can't be opened, too many files are open: raise `ulimit -n`"
+    return None
+
+
+def is_dicom_name(name: str) -> bool:
+    """Whether files are called so that are DICOM slices."""
+    return name.lower().endswith((".dcm", ".dicom", ".ima"))
+
+
+def holds_dicom(path: Path) -> bool:
+    """Whether this is a folder of DICOM slices, by the names in it."""
+    try:
+        return path.is_dir() and any(is_dicom_name(one.name) for one in islice(path.iterdir(), LOOKED_AT))
+    except OSError:
+        return False

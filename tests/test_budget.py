@@ -1,0 +1,109 @@
+"""The memory that a worker needs: told before anything runs, kept to, and refused where it is not there."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from rasters import photo, write_raster
+
+import batchfuse
+from batchfuse.budget import memory_of_a_worker, needed, told_want, within_memory
+from batchfuse.cli import commands
+from batchfuse.job import Job
+from batchfuse.profile import Profile
+
+
+@pytest.fixture
+def pair(tmp_path: Path) -> Path:
+    """Two rasters of 300 x 400 pixels, and a recipe."""
+    for name, seed in (("a", 1), ("b", 2)):
+        write_raster(tmp_path / f"{name}.tif", np.rint(photo((300, 400), seed)[0] * 900).astype(np.uint16))
+    (tmp_path / "recipe.yaml").write_text("inputs: {one: a.tif, two: b.tif}\ntiles: {size: 64}\n")
+    return tmp_path
+
+
+def job_of(folder: Path, **settings: Any) -> Job:
+    made = {"inputs": {"one": "a.tif", "two": "b.tif"}, "folder": folder, **settings}
+    (job,) = batchfuse.make_plan(batchfuse.Recipe.model_validate(made)).jobs
+    return job
+
+
+def profile_of(**settings: Any) -> Profile:
+    return Profile.model_validate(settings)
+
+
+@pytest.mark.parametrize(
+    ("text", "size"),
+    [
+        ("16GB", 16 * 10**9),
+        ("1.5 GiB", 3 * 2**29),
+        ("800MB", 8 * 10**8),
+        ("2g", 2 * 10**9),
+        ("5000000", 5 * 10**6),
+    ],
+)
+def test_a_size_is_read_as_people_write_it(text: str, size: int) -> None:
+    assert profile_of(memory=text).memory_bytes == size
+
+
+@pytest.mark.parametrize("text", ["a lot", "-1GB", "0", "1GBB", "16 apples", "1e9"])
+def test_what_is_no_size_is_refused(text: str) -> None:
+    with pytest.raises(batchfuse.RecipeError, match="such as 16GB"):
+        profile_of(memory=text)
+
+
+def test_more_at_once_and_larger_tiles_need_more(pair: Path) -> None:
+    small, large = (job_of(pair, tiles={"size": size}) for size in (64, 256))
+    assert needed(small, 4) > needed(small, 1)
+    assert needed(large, 1) > needed(small, 1) == needed(large, 1, 64)
+    assert needed(job_of(pair, tiles={"size": 1024}), 8) == needed(job_of(pair, tiles={"size": 1024}), 1)
+    assert memory_of_a_worker([small, large], 2) == needed(large, 2)
+
+
+def test_fewer_tiles_at_once_keep_within_the_memory(pair: Path) -> None:
+    job = job_of(pair, tiles={"size": 64})
+    limit = needed(job, 3)
+    kept = within_memory([job], profile_of(threads=8, memory=f"{limit}B"))
+    assert kept.threads == 3
+    assert within_memory([job], profile_of(threads=2, memory=f"{limit}B")).threads == 2
+    assert within_memory([job], profile_of(threads=8)).threads == 8
+
+
+def test_a_tile_that_needs_more_is_refused_with_one_that_fits(pair: Path) -> None:
+    rows = write_raster(pair / "a.tif", np.zeros((3000, 3000), np.uint16))
+    assert rows
+    write_raster(pair / "b.tif", np.arange(9_000_000, dtype=np.uint16).reshape(3000, 3000))
+    job = job_of(pair, tiles={"size": 2048})
+    limit = needed(job, 1, 512)
+    with pytest.raises(batchfuse.RecipeError, match=r"tiles\.size: 512") as refused:
+        within_memory([job], profile_of(threads=2, memory=f"{limit}B"))
+    assert "\n" not in str(refused.value)
+    with pytest.raises(batchfuse.RecipeError, match="allow at least"):
+        within_memory([job], profile_of(memory="100MB"))
+
+
+def test_a_run_is_refused_before_anything_is_written(pair: Path) -> None:
+    (pair / "small.yaml").write_text("memory: 50MB\n")
+    for command in (["run"], ["plan"]):
+        call = [*command, str(pair / "recipe.yaml"), "--profile", str(pair / "small.yaml")]
+        result = CliRunner().invoke(commands, call)
+        assert result.exit_code == 2
+        assert "`memory: 50MB` is less" in result.stderr
+    assert not (pair / "fused").exists()
+
+
+def test_a_machine_with_less_than_is_needed_is_told_of(pair: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    job = job_of(pair)
+    assert told_want([job], profile_of()) is None
+    monkeypatch.setattr("batchfuse.budget.memory", lambda: 10**8)
+    assert "`memory:`" in (told_want([job], profile_of()) or "")
+    assert told_want([job], profile_of(memory="2GB")) is None
+
+
+def test_a_scheduler_s_workers_have_a_limit_of_their_own() -> None:
+    with pytest.raises(batchfuse.RecipeError, match="leave it out"):
+        profile_of(cluster="tcp://localhost:8786", memory="2GB")
