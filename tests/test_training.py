@@ -104,7 +104,7 @@ def test_the_loss_weighs_the_pixels():
 
 
 def test_the_learning_rate_warms_up_and_falls_to_nothing():
-    rates = [Settings(learning_rate=1.0).rate(i) for i in range(2000)]
+    rates = [Settings(iterations=2000, learning_rate=1.0).rate(i) for i in range(2000)]
     assert rates[0] == 0.01
     assert rates[99] == rates[100] == 1
     assert all(a > b for a, b in itertools.pairwise(rates[100:]))
@@ -112,7 +112,7 @@ def test_the_learning_rate_warms_up_and_falls_to_nothing():
 
 
 def test_the_pixel_weight_rises_exponentially_from_1_to_300():
-    weights = [Settings().pixel_weight_at(i) for i in range(2000)]
+    weights = [Settings(iterations=2000).pixel_weight_at(i) for i in range(2000)]
     assert (weights[0], weights[-1]) == (1, 300)
     ratios = np.divide(weights[1:], weights[:-1])
     np.testing.assert_allclose(ratios, ratios[0], rtol=1e-12)
