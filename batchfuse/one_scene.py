@@ -16,6 +16,7 @@ from batchfuse.engine import run_plan
 from batchfuse.errors import RecipeError, SceneError, StoreError
 from batchfuse.exports import Exported, export
 from batchfuse.imagery.discovery import Discovery, FoundScene
+from batchfuse.imagery.files import fault_of
 from batchfuse.imagery.nifti import is_volume
 from batchfuse.machine import cores
 from batchfuse.plan import Plan, make_plan
@@ -119,6 +120,9 @@ def _kind(sources: Sequence[Path], out: Path, wish: Wish) -> str:
     kind = next((kind for ending, kind in FORMATS.items() if out.name.lower().endswith(ending)), None)
     if kind is None:
         raise RecipeError(f"--output {out}: its ending names no format: .zarr, .tif, .png and .nii.gz do")
+    # before a folder of DICOM slices is called a raster
+    if kind == "nifti" and (fault := next(filter(None, map(fault_of, sources)), None)):
+        raise SceneError(fault)
     volume = is_volume(sources[0])
     if kind != "zarr" and volume != (kind == "nifti"):
         what, works = ("volumes", ".nii.gz") if volume else ("rasters", ".tif or .png")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -85,9 +86,9 @@ def volume_name(scene: str, volume: int) -> str:
 
 
 def without_volume(name: str) -> str:
-    """The scene that a volume's scene was made from; of any other name the name itself."""
+    """The scene that a volume's scene was made from, of a name or a glob; of any other the name itself."""
     scene, _, number = name.rpartition(VOLUME)
-    return scene if scene and number.isdecimal() else name
+    return scene if scene and re.fullmatch(r"[0-9*?\[\]!-]+", number) else name
 
 
 def _job(making: Making, name: str, sources: tuple[Source, ...]) -> Job:
@@ -132,7 +133,7 @@ def _job(making: Making, name: str, sources: tuple[Source, ...]) -> Job:
         record=_record(making, scene, told),
         place=placed.words,
         differences=_differences(placed, sources, alignments),
-        warnings=tuple(_warnings(placed, sources, alignments)),
+        warnings=tuple(_warnings(placed, sources, reference, alignments)),
         exports=recipe.output.also,
     )
 
@@ -258,10 +259,15 @@ def _differences(
 
 
 def _warnings(
-    placed: SceneGrid, sources: Sequence[Source], alignments: Iterable[AnyAlignment]
+    placed: SceneGrid, sources: Sequence[Source], reference: Source, alignments: Iterable[AnyAlignment]
 ) -> Iterator[str]:
     """What a person should look at before anything is fused."""
     yield from placed.warnings
+    if reference.labels:
+        yield (
+            f"{reference.name} is of labels and the reference: the fused image has their numbers for units, "
+            "which mean nothing between two labels; name another with `reference:`"
+        )
     yield from (alignment.accuracy for alignment in alignments if alignment.accuracy)
     yield from far_apart(sources)
     for source in sources:

@@ -228,17 +228,17 @@ class SceneRun:
         if path.exists() and not self.fused:
             return
         try:
-            empty = self._draw_cuts(work, path) if job.is_volume else self._draw_mosaic(work, path)
+            doubt = self._draw_cuts(work, path) if job.is_volume else self._draw_mosaic(work, path)
         except StoreError:
             raise
         except (SceneError, OSError, Stopped) as error:
             self.notes.append(f"no quicklook ({error}): the fused image is complete")
             return
-        if empty:
-            self.notes.append("the fused image has no valid pixel: the sources' valid parts don't meet")
+        if doubt:
+            self.notes.append(doubt)
 
-    def _draw_mosaic(self, work: Work, path: Path) -> bool:
-        """The quicklook of rasters; whether no pixel of the fused image is valid."""
+    def _draw_mosaic(self, work: Work, path: Path) -> str | None:
+        """The quicklook of rasters; a line if no pixel of the fused image is valid."""
         job = self.job
         assert isinstance(job.scene.grid, Grid)
         mosaic = Mosaic.of(job.scene.grid.shape, len(job.scene.sources) + 1)
@@ -246,10 +246,11 @@ class SceneRun:
         for pieces in self._mapped("quicklook", thumbnail_tile, items):
             mosaic.add(pieces)
         draw_quicklook(job, work.scalings, mosaic, path)
-        return mosaic.is_empty()
+        empty = mosaic.is_empty()
+        return "the fused image has no valid pixel: the sources' valid parts don't meet" if empty else None
 
-    def _draw_cuts(self, work: Work, path: Path) -> bool:
-        """The quicklook of volumes; whether no voxel of the fused volume's cuts is valid."""
+    def _draw_cuts(self, work: Work, path: Path) -> str | None:
+        """The quicklook of volumes; a line if no voxel of the fused volume's cuts is valid."""
         grid = self.job.scene.grid
         assert isinstance(grid, VolumeGrid)
         places = [source.place for source in self.job.scene.sources]
@@ -260,7 +261,9 @@ class SceneRun:
         cuts = [found[window] for window in windows]
         images = [dict(zip(PLANES, three, strict=True)) for three in zip(*cuts, strict=True)]
         draw_cuts(self.job, grid, work.scalings, images, voxel, path)
-        return all(np.isnan(cut).all() for cut in images[-1].values())
+        empty = all(np.isnan(cut).all() for cut in images[-1].values())
+        # the three cuts are all that was read: what lies beside them is not known
+        return "the quicklook's cuts have no valid voxel: look whether the sources meet" if empty else None
 
     def _export(self) -> None:
         """Makes what the recipe wants beside the store, each as one task; what is there alike is kept."""

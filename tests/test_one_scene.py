@@ -37,6 +37,8 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     write_raster(tmp_path / "o.tif", optical, photometric="RGB")
     for name, seed in (("ir.png", 3), ("vis.jpg", 4)):
         Image.fromarray(np.rint(photo((60, 70), seed)[0] * 255).astype(np.uint8)).save(tmp_path / name)
+    (tmp_path / "series").mkdir()
+    (tmp_path / "series" / "1.dcm").write_bytes(bytes(128) + b"DICM")
     return tmp_path
 
 
@@ -163,6 +165,7 @@ def test_sources_are_called_by_their_files_where_those_are_names() -> None:
             2,
             "rasters become no such file",
         ),
+        (["series", "t.tif", "-o", "x.nii.gz"], 1, "series is a folder of DICOM slices: convert each series"),
         (["t.nii", "o.tif", "-o", "x.tif"], 2, "volumes become no such file: name one that ends in .nii.gz"),
         (["t.tif", "o.tif", "-o", "x.zarr", "--stretch", "minmax"], 2, "a store is never stretched"),
         (["t.tif", "o.tif", "-o", "x.tif", "--reference", "3"], 2, "number from 1 to 2, or one of t, o"),

@@ -18,6 +18,7 @@ from rasters import photo, write_raster
 from scipy.ndimage import gaussian_filter
 
 import batchfuse
+import batchfuse.plan
 import batchfuse.scene_jobs
 from batchfuse.geometry.volume_grid import VolumeGrid
 from batchfuse.geometry.window import Window
@@ -323,3 +324,93 @@ def test_the_store_is_on_the_references_grid(pair: Path) -> None:
     assert isinstance(store.grid, VolumeGrid)
     assert store.grid.orientation == "RAS"
     assert (pair / "fused" / "a.quicklook.png").is_file()
+
+
+def test_only_takes_a_glob_of_volumes(tmp_path: Path) -> None:
+    series = np.stack([anatomy(seed) for seed in (1, 2, 3)], axis=-1)
+    nibabel.save(nibabel.Nifti1Image(series, AFFINE), tmp_path / "a_T1.nii.gz")
+    for name in ("a_T2", "b_T1", "b_T2"):
+        write(tmp_path / f"{name}.nii.gz", anatomy(4))
+    inputs = {"t1": "{s}_T1.nii.gz", "t2": "{s}_T2.nii.gz"}
+    recipe = batchfuse.Recipe.model_validate({"inputs": inputs, "folder": tmp_path})
+    for glob, names in (
+        ("a_v00[12]", ["a_v001", "a_v002"]),
+        ("*_v?00", ["a_v000"]),
+        ("a", ["a_v000", "a_v001", "a_v002"]),
+        ("b", ["b"]),
+    ):
+        assert [job.scene.name for job in batchfuse.plan.make_plan(recipe, glob).jobs] == names
+
+
+@pytest.mark.parametrize(("unit", "size"), [("meter", 0.001), ("micron", 1000.0), ("unknown", 1.0)])
+def test_the_header_keeps_the_unit_of_the_reference(tmp_path: Path, unit: str, size: float) -> None:
+    """A header of one unit with numbers of another places the volume a thousand times too far."""
+    affine = AFFINE * [[size], [size], [size], [1]]
+    image = nibabel.Nifti1Image(anatomy(1), affine)
+    image.header.set_xyzt_units(unit)
+    nibabel.save(image, tmp_path / "a_T1.nii.gz")
+    shifted = AFFINE.copy()
+    shifted[:3, 3] += [4, 6, 5]
+    write(tmp_path / "a_T2.nii.gz", anatomy(2), shifted)
+    for extent, first in (("reference", [0, 0, 0]), ("intersection", [2, 3, 2])):
+        output = {"path": extent, "also": ["nifti"]}
+        store = completed(tmp_path, reference="t1", grid={"extent": extent}, output=output)
+        wanted = affine @ [*first, 1]
+        for header in (header_of(store), nibabel.load(tmp_path / extent / "a.nii.gz").header):
+            assert header.get_xyzt_units()[0] == unit
+            np.testing.assert_allclose(header.get_best_affine()[:, 3], wanted, rtol=1e-5)
+            np.testing.assert_allclose(header.get_best_affine()[:3, :3], affine[:3, :3], rtol=1e-5)
+        level = zarr.open_group(store.path, mode="r")["0"].attrs["affine"]
+        np.testing.assert_allclose(np.array(level)[:, :3], AFFINE[:3, :3], rtol=1e-5)
+
+
+def warnings_of(folder: Path, **settings: Any) -> str:
+    """All that a run of the one scene warns of."""
+    (outcome,) = fused(folder, **settings).outcomes
+    assert outcome.status == "complete"
+    return "\n".join(outcome.warnings)
+
+
+def test_a_background_of_zero_is_no_surprise_in_a_volume(tmp_path: Path) -> None:
+    body = np.where(anatomy(1) > 400, 500 + anatomy(1), 0).astype(np.float32)
+    write(tmp_path / "a_T1.nii.gz", body)
+    # 0 by the intercept: stored as another number
+    write(tmp_path / "a_T2.nii.gz", body.astype(np.int16), slope=(0.5, 0))
+    assert "lone value" not in warnings_of(tmp_path)
+    stored = nibabel.Nifti1Image((2 * body - 20000).astype(np.int16), AFFINE)
+    stored.header.set_slope_inter(0.5, 10000)
+    (tmp_path / "a_T2.nii.gz").write_bytes(stored.to_bytes())
+    assert "lone value" not in warnings_of(tmp_path, output={"path": "intercept"})
+
+
+def test_a_fill_value_that_spoils_the_range_of_a_volume_is_told(tmp_path: Path) -> None:
+    write(tmp_path / "a_T1.nii.gz", anatomy(1))
+    # what lies outside a CT's round field of view is often -2000
+    outside = np.hypot(*np.meshgrid(*(np.linspace(-1, 1, n) for n in SHAPE[:2]), indexing="ij")) > 1
+    write(tmp_path / "a_T2.nii.gz", np.where(outside[..., None], -2000, anatomy(2) - 500).astype(np.int16))
+    assert "of the valid voxels have the lone value -2000" in warnings_of(tmp_path)
+    inputs = {"t1": "{s}_T1.nii.gz", "t2": {"path": "{s}_T2.nii.gz", "range": [-160, 240]}}
+    told = warnings_of(tmp_path, inputs=inputs, output={"path": "window"})
+    assert "lone value" not in told
+    assert "lie below -160 and are set to it" in told
+
+
+def test_a_label_map_is_the_reference_only_where_it_is_named(tmp_path: Path) -> None:
+    write(tmp_path / "a_T1.nii.gz", anatomy(1))
+    finer = np.repeat(np.repeat(np.repeat(anatomy(2) > 500, 2, 0), 2, 1), 2, 2).astype(np.uint8)
+    write(tmp_path / "a_T2.nii.gz", finer, AFFINE @ np.diag([0.5, 0.5, 0.5, 1]))
+    inputs = {"t1": "{s}_T1.nii.gz", "t2": {"path": "{s}_T2.nii.gz", "labels": True}}
+    assert completed(tmp_path, inputs=inputs).record["reference"] == "t1"
+    told = warnings_of(tmp_path, inputs=inputs, reference="t2", output={"path": "named"})
+    assert "a_T2.nii.gz is of labels and the reference" in told
+
+
+def test_cuts_without_a_valid_voxel_are_told_as_such(tmp_path: Path) -> None:
+    """The cuts are all that is looked at: voxels beside them may be valid."""
+    hollow = np.full(SHAPE, np.nan, np.float32)
+    hollow[2:6, 2:6, 2:6] = anatomy(1)[2:6, 2:6, 2:6]
+    write(tmp_path / "a_T1.nii.gz", hollow)
+    write(tmp_path / "a_T2.nii.gz", anatomy(2))
+    told = warnings_of(tmp_path, validity="all")
+    assert "the quicklook's cuts have no valid voxel" in told
+    assert "the fused image has no valid pixel" not in told

@@ -22,13 +22,17 @@ SAME_SIZE = 1.01  # pixels that differ by less count as equally fine
 def reference_of(sources: Sequence[Source], role: str | None) -> int:
     """Index of the reference: the role asked for, else the finest grid, of volumes that of least voxels.
 
-    Of equally fine grids a colour source's, else the last. Raises GridError where rasters meet volumes, and
-    where no grid can be the reference.
+    Of equally fine grids a colour source's, else the last. Labels are no values to give the fused image its
+    units: a source of labels is the reference only where the recipe says so, or where there is no other.
+
+    Raises GridError where rasters meet volumes, and where no grid can be the reference.
     """
     _refuse_mixture(sources)
     if role is not None:
         return [source.role for source in sources].index(role)
-    sizes = [_pixel_size(source) for source in sources]
+    # what can't be the reference is as coarse as can be
+    only_labels = all(source.labels for source in sources)
+    sizes = [math.inf if source.labels and not only_labels else _pixel_size(source) for source in sources]
     finest = min(sizes)
     if math.isinf(finest):
         raise GridError(

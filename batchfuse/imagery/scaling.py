@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from batchfuse.errors import SourceError
 from batchfuse.imagery.distribution import Column, Distribution, Unit, bin_edge
-from batchfuse.imagery.scene import Source
+from batchfuse.imagery.scene import Band, Source
 from batchfuse.imagery.tally import Tally, is_counted
 
 __all__ = [
@@ -144,16 +144,30 @@ class Statistics:
         real = np.dtype(self.source.dtype).kind == "f"
         for tally, band in zip(self.tallies, self.source.bands, strict=True):
             for value, share in [] if is_byte(self.source) else _suspects(tally, self.counted, real):
-                if value != band.nodata:
-                    lines.append(
-                        f"{name}: {share:.1%} of the valid pixels have the lone value {value:g}, far from "
-                        f"the rest; if that is a fill value, say `nodata: {value:g}` in the recipe"
-                    )
+                if value == band.nodata or self._is_background(band, value, found):
+                    continue
+                lines.append(
+                    f"{name}: {share:.1%} of the valid {_dots(self.source)} have the lone value {value:g}, "
+                    f"far from the rest; if that is a fill value, say `nodata: {value:g}` in the recipe"
+                )
         if found.high <= found.low:
             lines.append(f"{name}: the range is the one value {found.low:g}, so that it has nothing to show")
         if found.below:
             lines.append(f"{name}: {found.below} valid values lie below {found.low:g} and are set to it")
         return list(dict.fromkeys(lines))
+
+    def _is_background(self, band: Band, value: float, found: Scaling) -> bool:
+        """Whether a file value is what a volume has where there is no patient, and does no harm there.
+
+        PET, masked and skull-stripped volumes are exactly 0 there, stored as 0 or, with an intercept, as
+        another number. What lies below the range (the air of a CT in a window for soft tissue) is set to its
+        lower end whatever it is. A number that makes the lower end takes contrast from the rest.
+        """
+        if not self.source.is_volume:
+            return False
+        physical = value * band.scale + band.offset
+        noise = 1e-6 * (found.maximum - found.minimum)
+        return value == 0 or abs(physical) <= noise or physical < found.low - noise
 
 
 def wanted_bins(
@@ -187,9 +201,14 @@ def nothing_valid(source: Source) -> SourceError:
     why = [f"nodata is {', '.join(f'{v:g}' for v in told)}"] if told else ["all masked, NaN or infinite"]
     why += [f"or rejected by the mask {source.quality.file.path}"] if source.quality else []
     return SourceError(
-        f"{source.name} has no valid pixel within the scene ({', '.join(why)}): "
+        f"{source.name} has no valid {_dots(source)[:-1]} within the scene ({', '.join(why)}): "
         f"leave the scene out, or correct {'`mask:` or ' if source.quality else ''}`nodata:` in the recipe"
     )
+
+
+def _dots(source: Source) -> str:
+    """What the values of a source are called."""
+    return "voxels" if source.is_volume else "pixels"
 
 
 def _suspects(tally: Tally, counted: bool, real: bool) -> list[tuple[float, float]]:

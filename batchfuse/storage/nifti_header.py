@@ -44,6 +44,8 @@ COMMENT = 6
 """NIFTI_ECODE_COMMENT."""
 SIGNATURE = b"BATCHFUSE "
 """How the comment begins that says what an export was made of."""
+MILLIMETRES = {1: 1000.0, 2: 1.0, 3: 0.001}
+"""In a metre, millimetre, micrometre, by NIfTI's code of the unit; an unknown one counts as a millimetre."""
 TEXTS = ("data_type", "db_name", "aux_file", "intent_name")
 """Fields of free text, beside descrip."""
 
@@ -245,9 +247,11 @@ def _with_room(header: Header, grid: VolumeGrid) -> Header:
 
 
 def _set_place(header: Header, grid: VolumeGrid) -> None:
-    """Set shape and forms to a grid on the reference's lattice."""
+    """Set shape and forms to a grid on the reference's lattice, in the header's own unit."""
+    affine = grid.affine.copy()
+    affine[:3] /= MILLIMETRES.get(int(header["xyzt_units"]) % 8, 1.0)
     before = header.get_best_affine()
-    start = np.linalg.solve(before[:3, :3], grid.affine[:3, 3] - before[:3, 3])
+    start = np.linalg.solve(before[:3, :3], affine[:3, 3] - before[:3, 3])
     dim = np.array(header["dim"])
     if dim[0] != 3:
         dim[4:] = 1
@@ -260,21 +264,21 @@ def _set_place(header: Header, grid: VolumeGrid) -> None:
             header[name][3] += row[:3] @ start
         for name, moved in zip(("qoffset_x", "qoffset_y", "qoffset_z"), turn @ start, strict=True):
             header[name] += moved
-    if not _agree(header.get_best_affine(), grid):
+    if not _agree(header.get_best_affine(), affine, grid.shape):
         # no form, which means a place that follows from the shape, or a grid of somebody's own
         code = int(header["sform_code"]) or int(header["qform_code"]) or ALIGNED
-        header.set_sform(grid.affine, code)
+        header.set_sform(affine, code)
         if header["qform_code"] > 0:
-            header.set_qform(grid.affine, int(header["qform_code"]))
+            header.set_qform(affine, int(header["qform_code"]))
         else:
-            header["pixdim"][1:4] = grid.spacing[::-1]
+            header["pixdim"][1:4] = np.linalg.norm(affine[:3, :3], axis=0)
 
 
-def _agree(affine: NDArray[np.float64], grid: VolumeGrid) -> bool:
-    """Whether an affine that went through a header's float32 is the grid's, to a thousandth of a voxel."""
-    limit = 1e-3 * min(grid.spacing) + 1e-6 * float(np.abs(grid.affine).max())
-    ends = np.array([[*np.array(grid.shape[::-1]) - 1.0, 1.0], [0.0, 0.0, 0.0, 1.0]])
-    return bool(np.abs(ends @ (affine - grid.affine).T).max() <= limit)
+def _agree(found: NDArray[np.float64], wanted: NDArray[np.float64], shape: tuple[int, int, int]) -> bool:
+    """Whether an affine that went through a header's float32 is the wanted one, to 1/1000 of a voxel."""
+    limit = 1e-3 * np.linalg.norm(wanted[:3, :3], axis=0).min() + 1e-6 * np.abs(wanted).max()
+    ends = np.array([[*np.array(shape[::-1]) - 1.0, 1.0], [0.0, 0.0, 0.0, 1.0]])
+    return bool(np.abs(ends @ (found - wanted).T).max() <= limit)
 
 
 def _set_values(header: Header, dtype: str, scale: float | None, offset: float | None) -> None:
