@@ -31,6 +31,7 @@ __all__ = ["run", "run_plan"]
 
 PATIENCE = 0.2  # seconds between looks at whether the run was interrupted
 REPORTED = 5.0  # seconds between versions of report.json
+NAMED = 3  # things repaired that a line names
 REPORT = "report.json"
 OURS = re.compile(
     r"\.(.+\.)?([0-9a-f]{32}|[0-9]+)\.partial"
@@ -193,7 +194,7 @@ class _Runner:
         """Keeps an outcome, and says it."""
         self.outcomes[outcome.scene] = outcome
         self.progress.end(outcome.scene, _line(outcome))
-        for warning in outcome.warnings if outcome.fused else ():
+        for warning in outcome.warnings if outcome.fused or outcome.repaired else ():
             self.progress.warn(outcome.scene, warning)
 
     def report(self, finished: bool) -> Report:
@@ -305,6 +306,10 @@ def _line(outcome: Outcome) -> str:
     if outcome.status == "interrupted":
         return f"interrupted after {outcome.fused} of {outcome.tiles} tiles: {outcome.reason}"
     took = duration(outcome.seconds)
+    if outcome.repaired:
+        named = "; ".join(outcome.repaired[:NAMED]) + ("; …" if len(outcome.repaired) > NAMED else "")
+        fused = f"{outcome.fused} of {counted(outcome.tiles, 'tile')} fused again in {took}"
+        return f"repaired ({named}), {fused}{_exported(outcome)}"
     return f"complete, {outcome.fused} of {outcome.tiles} tiles fused in {took}{_exported(outcome)}"
 
 

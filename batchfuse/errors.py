@@ -9,6 +9,7 @@
     - GridError: the sources of a scene can't be brought onto one grid
       - DisjointError: they show different places
     - StoreError: the store of this scene was made by something else, or is damaged
+      - DamagedError: a chunk of it can't be decoded
   - TrainingError: a training came to nothing (exit code 1)
 
 Any other exception is a bug, and keeps its traceback.
@@ -19,6 +20,7 @@ from __future__ import annotations
 __all__ = [
     "BatchfuseError",
     "BusyError",
+    "DamagedError",
     "DisjointError",
     "GridError",
     "RecipeError",
@@ -64,6 +66,10 @@ class DisjointError(GridError):
 
 class StoreError(SceneError):
     """What lies at the output's place was made by something else."""
+
+
+class DamagedError(StoreError):
+    """A chunk can't be decoded: its bytes are not those that were written."""
 
 
 class TrainingError(BatchfuseError):

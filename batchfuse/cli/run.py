@@ -81,7 +81,7 @@ def _print_outcome(report: Report, plan: Plan, quiet: bool) -> None:
         for outcome in failed:
             click.echo(f"batchfuse: {outcome.scene}: {outcome.status}: {outcome.reason or ''}", err=True)
         return
-    warned = [(o.scene, warning) for o in report.outcomes if o.fused for warning in o.warnings]
+    warned = [(o.scene, warning) for o in report.outcomes if o.fused or o.repaired for warning in o.warnings]
     for group in alike(warned):
         if group.scenes > 1:  # what is about one scene was said when it ended
             click.echo(f"warning: {group}", err=True)

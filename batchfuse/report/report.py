@@ -49,6 +49,8 @@ class Outcome:
     """What a person should look at."""
     exports: Sequence[str] = ()
     """Files made from the store, now or before."""
+    repaired: Sequence[str] = ()
+    """What was wrong with the store of an earlier run and was made again."""
 
 
 @dataclass(frozen=True, slots=True)
