@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from batchfuse.changes import changes, other_ranges
 from batchfuse.cluster import Cluster, Stopped
 from batchfuse.cuts import chosen_voxel, draw_cuts, slice_of
-from batchfuse.errors import DamagedError, SceneError, StoreError
+from batchfuse.errors import BlamedError, DamagedError, SceneError, SourceError, StoreError
 from batchfuse.exports import export_again, outdated
 from batchfuse.fusion.precision import resolved_precision
 from batchfuse.fusion.surveys import Survey, survey_from_json
@@ -25,6 +25,7 @@ from batchfuse.geometry.planes import PLANES
 from batchfuse.geometry.volume_grid import VolumeGrid
 from batchfuse.geometry.window import Window
 from batchfuse.imagery.aligned import measured_scaling
+from batchfuse.imagery.files import has_changed
 from batchfuse.imagery.registration import Offset, coarseness, compared_windows, misregistrations
 from batchfuse.imagery.scaling import Scaling
 from batchfuse.job import Job
@@ -33,6 +34,7 @@ from batchfuse.picture import draw_quicklook
 from batchfuse.report.mosaic import Mosaic
 from batchfuse.report.progress import Progress
 from batchfuse.report.report import Outcome, versions
+from batchfuse.source_contents import changed_contents, forget_contents, keep_contents
 from batchfuse.storage.check import Fault, check_store
 from batchfuse.storage.nifti_header import header_for
 from batchfuse.storage.pyramid import begun_level, levels_of, remove_levels
@@ -53,6 +55,7 @@ from batchfuse.task import (
     cut_window,
     encoding,
     fuse_tile,
+    fuser_notes,
     level_tile,
     survey_tile,
     thumbnail_tile,
@@ -81,9 +84,17 @@ class SceneRun:
     exports: list[str] = field(default_factory=list)
     repaired: list[str] = field(default_factory=list)
     remakes_levels: bool = False
+    checksum: bool = False
+    retries: int = 0
+    begun: bool = False
 
     def run(self) -> Outcome:
-        """Continues the scene's store, or begins it; repairs what is known to be wrong with it."""
+        """Continues the scene's store, or begins it; repairs what is known to be wrong with it.
+
+        It may be called again after a PassingError.
+        """
+        self.notes.clear()
+        self.exports.clear()
         try:
             return self._run()
         except DamagedError as error:
@@ -97,8 +108,11 @@ class SceneRun:
         kept = store is not None and store.complete and not store.unwritten(job.tiling) and not self.repaired
         work = self._work(store)
         self.notes += encoding(work).doubts(job.reference, work.scalings[job.scene.reference])
-        store = store or self._created(work)
+        if store is None:
+            store = self._created(work)
+            self.begun = True
         self._fuse(work, store)
+        self._refuse_changed_sources()
         if not kept:
             self._compare(work)
         self._reduce(work, store)
@@ -128,6 +142,7 @@ class SceneRun:
             warnings=(*job.warnings, *found, *self.notes),
             exports=tuple(self.exports),
             repaired=tuple(self.repaired),
+            retries=self.retries,
         )
 
     def _continued(self) -> Store | None:
@@ -148,11 +163,23 @@ class SceneRun:
     def _refuse_other(self, record: Mapping[str, Any]) -> None:
         """StoreError where the store was made otherwise than is asked now."""
         changed = changes(record, self._record()) or other_ranges(record, self._ranges())
+        # of stores that may be continued: what tells others needs no reading
+        changed = changed or changed_contents(self.job.store, self.job.scene.sources, self.checksum)
         if changed:
             raise StoreError(
                 f"{self.job.store} was made otherwise ({'; '.join(changed)}): give another `output.path`, "
                 "or --overwrite to replace it"
             )
+
+    def _refuse_changed_sources(self) -> None:
+        """SourceError where a source was changed meanwhile: tiles of both would stand side by side."""
+        files = [file for source in self.job.scene.sources for file in source.files]
+        changed = [str(file.path) for file in files if has_changed(file)] if self.fused else []
+        if changed:
+            if self.begun:
+                remove_store(self.job.store)
+            remedy = "run it again" if self.begun else "run it again with --overwrite"
+            raise SourceError(f"{changed[0]} was changed while the scene was fused: {remedy}")
 
     def _repaired(self) -> Store:
         """The store of an earlier run without whatever is wrong with it: what is missing then is made again.
@@ -179,7 +206,7 @@ class SceneRun:
         taken = take_out(store, checked.faults)
         self.repaired += taken.repaired
         self.notes += taken.left
-        self.remakes_levels = taken.levels
+        self.remakes_levels |= taken.levels
         return store
 
     def _work(self, store: Store | None) -> Work:
@@ -224,22 +251,35 @@ class SceneRun:
             remove_store(job.store)
         remove_levels(job.store)  # of an image that is no more
         forget_faults(job.store)
+        if self.checksum:
+            keep_contents(job.store, job.scene.sources)
+        else:
+            forget_contents(job.store)
         return Store.create(job.store, _layout(work), record)
 
     def _fuse(self, work: Work, store: Store) -> None:
         name, progress = self.job.scene.name, self.progress
         unwritten = store.unwritten(self.job.tiling)
-        self.told = len(self.job.tiling) - len(unwritten)
-        progress.skip(name, self.told)
+        there = len(self.job.tiling) - len(unwritten)
+        # of a scene that is tried again, those that were told of before are not told again
+        progress.skip(name, max(0, there - self.told))
+        self.told = max(self.told, there)
         sizes = {tile.index: tile.core.size for tile in unwritten}
         groups = self.pace.groups(list(sizes), self.cluster.slots)
-        for written, seconds in self.cluster.map(_fused_tiles, ((work, group) for group in groups)):
-            self.pace.learn(len(written), seconds)
-            for index, size in written:
-                self.fused += 1
-                self.told += 1
-                self.bytes += size
-                progress.tile(name, sizes[index])
+        try:
+            for written, seconds, notes in self.cluster.map(_fused_tiles, ((work, some) for some in groups)):
+                self.pace.learn(len(written), seconds)
+                self.notes += [note for note in notes if note not in self.notes]
+                for index, size in written:
+                    self.fused += 1
+                    self.told += 1
+                    self.bytes += size
+                    progress.tile(name, sizes[index])
+        except BlamedError as error:
+            group = error.item[1] if error.item else ()
+            # they are fused in this order: the first that is not there ended the workers
+            guilty = next((index for index in group if not store.is_written(index)), "of the scene")
+            raise BlamedError(f"tile {guilty} {error}") from error
 
     def _compare(self, work: Work) -> None:
         """Notes a source that seems to lie elsewhere than its header says; it changes no pixel.
@@ -341,17 +381,22 @@ class SceneRun:
         self, phase: str, function: Callable[..., T], items: Sequence[tuple[Any, ...]]
     ) -> Iterator[T]:
         """The results of a phase other than fusing, in the order they come, with its progress told."""
-        for done, result in enumerate(self.cluster.map(function, items), start=1):
-            self.progress.phase(self.job.scene.name, phase, done, len(items))
-            yield result
+        try:
+            for done, result in enumerate(self.cluster.map(function, items), start=1):
+                self.progress.phase(self.job.scene.name, phase, done, len(items))
+                yield result
+        except BlamedError as error:
+            indices = [part for part in error.item if isinstance(part, tuple)]
+            raise BlamedError(f"{phase}{f', tile {indices[0]}' if indices else ''}: {error}") from error
 
 
 def _fused_tiles(
     work: Work, indices: Sequence[tuple[int, ...]]
-) -> tuple[list[tuple[tuple[int, ...], int]], float]:
-    """Each tile's index with its bytes on disk, and the seconds that all of them took."""
+) -> tuple[list[tuple[tuple[int, ...], int]], float, tuple[str, ...]]:
+    """Each tile's index with its bytes on disk, the seconds of all, and what a person should know of them."""
     began = time.monotonic()
-    return [(index, fuse_tile(work, index)) for index in indices], time.monotonic() - began
+    written = [(index, fuse_tile(work, index)) for index in indices]
+    return written, time.monotonic() - began, fuser_notes(work)
 
 
 def _cut(work: Work, window: Window) -> tuple[Window, list[NDArray[np.float32]]]:

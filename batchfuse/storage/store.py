@@ -21,7 +21,7 @@ import numpy as np
 import zarr
 from numpy.typing import NDArray
 
-from batchfuse.errors import DamagedError, StoreError
+from batchfuse.errors import DamagedError, StoreAwayError, StoreError, may_pass
 from batchfuse.files import replace_file
 from batchfuse.geometry.grid import Grid
 from batchfuse.geometry.tiling import Tile, Tiling
@@ -301,6 +301,8 @@ class Store:
             found = np.asarray(self._image[self.layout.selection(part)])
             return found if self.layout.band_axis else found[None]
         except Exception as error:  # each codec has its own error for damaged bytes
+            if may_pass(error):
+                raise StoreAwayError(f"{self.path}: tile {tile.index} can't be read: {said(error)}") from None
             path = self.chunk_path(tile.index)
             raise DamagedError(
                 f"{self.path}: tile {tile.index} is damaged ({said(error)}; {path.name}): `batchfuse verify` "
