@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from queue import SimpleQueue
 from typing import Any, Protocol, TypeVar
 
-from batchfuse.errors import BatchfuseError, SceneError
+from batchfuse.errors import BatchfuseError, BlamedError, SceneError
 from batchfuse.machine import cores_each
 from batchfuse.place import device_named
 from batchfuse.profile import Profile
@@ -63,7 +63,7 @@ class Pool(Protocol):
         """The future of ``function(*item)``."""
 
     def result(self, future: Any) -> Any:
-        """What a finished future holds; SceneError where its worker died on it."""
+        """What a finished future holds; BlamedError where workers died on it."""
 
     def withdraw(self, future: Any) -> bool:
         """Whether a task that has not begun could be taken back."""
@@ -124,7 +124,7 @@ class Cluster:
         """
         waiting = iter(items)
         finished: SimpleQueue[Any] = SimpleQueue()
-        held: set[Any] = set()
+        held: dict[Any, tuple[Any, ...]] = {}
         try:
             more = self._submit_next(function, waiting, finished, held, block=True)
             while held:
@@ -139,9 +139,9 @@ class Cluster:
                 future = finished.get()
                 if future not in held:  # withdrawn
                     continue
-                held.discard(future)
+                item = held.pop(future)
                 self._release()
-                result = self._result(future)
+                result = self._result(future, item)
                 if isinstance(result, _Refused):
                     raise result.error
                 yield result
@@ -157,13 +157,15 @@ class Cluster:
                 else:  # it runs: its place is taken until it ends
                     future.add_done_callback(lambda _: self._release())
 
-    def _result(self, future: Any) -> Any:
+    def _result(self, future: Any, item: tuple[Any, ...]) -> Any:
         """What a finished future holds; a worker that is lost while the run is stopped is no failure."""
         try:
             return self.pool.result(future)
-        except SceneError:
+        except SceneError as error:
             if self._stopped is not None:
                 raise Stopped(self._stopped) from None
+            if isinstance(error, BlamedError):
+                error.item = item
             raise
 
     def _submit_next(
@@ -171,7 +173,7 @@ class Cluster:
         function: Callable[..., T],
         waiting: Iterator[Any],
         finished: SimpleQueue[Any],
-        held: set[Any],
+        held: dict[Any, tuple[Any, ...]],
         block: bool,
     ) -> bool:
         """Submits one more item if there is a place for it; False once there is no item left."""
@@ -186,16 +188,17 @@ class Cluster:
         if future is None:
             self._release()
             return False
-        held.add(future)
+        assert item is not None
+        held[future] = item
         future.add_done_callback(finished.put)
         return True
 
-    def _withdraw_if_stopped(self, held: set[Any]) -> None:
+    def _withdraw_if_stopped(self, held: dict[Any, tuple[Any, ...]]) -> None:
         if self._stopped is None:
             return
         for future in list(held):
             if self.pool.withdraw(future):
-                held.discard(future)
+                del held[future]
                 self._release()
 
     def _most(self) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 import threading
@@ -15,7 +16,7 @@ from pathlib import Path
 from batchfuse.budget import told_want, within_memory
 from batchfuse.campaign import ready
 from batchfuse.cluster import Cluster, Stopped, Worker, opened_cluster
-from batchfuse.errors import RecipeError, SceneError
+from batchfuse.errors import FullError, PassingError, RecipeError, SceneError
 from batchfuse.imagery.naming import natural_order
 from batchfuse.job import Job
 from batchfuse.pace import Pace
@@ -28,10 +29,15 @@ from batchfuse.scene_run import SceneRun
 from batchfuse.storage.lease import NAME, Lease
 from batchfuse.task import Compute
 
-__all__ = ["run", "run_plan"]
+__all__ = ["RETRIES", "run", "run_plan", "unfinished"]
+
+RETRIES = 2
+"""How often a scene is tried again after what may pass."""
+PAUSE = 2.0  # seconds before the first of these, and four times as many before each one more
 
 PATIENCE = 0.2  # seconds between looks at whether the run was interrupted
 REPORTED = 5.0  # seconds between versions of report.json
+NAMED = 3  # things repaired that a line names
 REPORT = "report.json"
 OURS = re.compile(
     r"\.(.+\.)?([0-9a-f]{32}|[0-9]+)\.partial"
@@ -47,6 +53,9 @@ def run(
     *,
     only: str | None = None,
     overwrite: bool = False,
+    only_failed: bool = False,
+    retries: int = RETRIES,
+    checksum: bool = False,
     progress: Progress | None = None,
 ) -> Report:
     """Plans and fuses a recipe; what an earlier run completed is kept, what it left is continued.
@@ -56,13 +65,16 @@ def run(
         profile: where it runs; this machine's cores without one.
         only: a glob of scene names.
         overwrite: whether a store that another recipe, weights or inputs made is replaced.
+        only_failed: whether only scenes are fused that the last run did not complete, by its report.json.
+        retries: how often a scene is tried again after what may pass: reading and writing, not bad data.
+        checksum: whether all bytes of the sources are compared with those of the run that began a store.
         progress: told of each step.
 
     Raises:
         RecipeError: the recipe or the profile is wrong; nothing was started.
     """
-    plan = make_plan(recipe, only)
-    return run_plan(plan, profile, overwrite=overwrite, progress=progress)
+    plan = make_plan(recipe, only, names=unfinished(recipe.output_folder) if only_failed else None)
+    return run_plan(plan, profile, overwrite=overwrite, retries=retries, checksum=checksum, progress=progress)
 
 
 def run_plan(
@@ -70,6 +82,8 @@ def run_plan(
     profile: Profile | None = None,
     *,
     overwrite: bool = False,
+    retries: int = RETRIES,
+    checksum: bool = False,
     progress: Progress | None = None,
 ) -> Report:
     """Fuses every scene of a plan; report.json beside the stores tells how far it is, and how it ended.
@@ -86,7 +100,7 @@ def run_plan(
     _prepare(folder)
     if is_remote(profile.cluster):
         plan = plan.absolute()
-    runner = _Runner(plan, profile, overwrite, progress or Silence())
+    runner = _Runner(plan, profile, overwrite, progress or Silence(), retries, checksum)
     with Lease(folder, on_loss=runner.halt):
         _sweep(folder)
         try:
@@ -134,6 +148,8 @@ class _Runner:
     profile: Profile
     overwrite: bool
     progress: Progress
+    retries: int
+    checksum: bool
     outcomes: dict[str, Outcome] = field(default_factory=dict)
     running: set[str] = field(default_factory=set)
     workers: Sequence[Worker] = ()
@@ -141,6 +157,7 @@ class _Runner:
     warnings: tuple[str, ...] = ()
     halted: threading.Event = field(default_factory=threading.Event)
     pace: Pace = field(default_factory=Pace)
+    _halting: threading.Lock = field(default_factory=threading.Lock)
     _cluster: Cluster | None = None
     _clock: float = field(default_factory=time.monotonic)
     _started: float = field(default_factory=time.time)
@@ -173,6 +190,15 @@ class _Runner:
         if self._cluster is not None:
             self._cluster.stop(reason)
 
+    def _halted_first(self, reason: str) -> bool:
+        """Halts the run; whether nothing else had."""
+        with self._halting:
+            first = not self.halted.is_set()
+            self.halted.set()
+        if first:
+            self.halt(reason)
+        return first
+
     def _measured(self, cluster: Cluster) -> bool:
         """Gives the jobs the ranges of the campaign where the recipe asks for it; whether to go on."""
         try:
@@ -196,7 +222,7 @@ class _Runner:
         """Keeps an outcome, and says it."""
         self.outcomes[outcome.scene] = outcome
         self.progress.end(outcome.scene, _line(outcome))
-        for warning in outcome.warnings if outcome.fused else ():
+        for warning in outcome.warnings if outcome.fused or outcome.repaired else ():
             self.progress.warn(outcome.scene, warning)
 
     def report(self, finished: bool) -> Report:
@@ -281,8 +307,16 @@ class _Runner:
         self.running.add(name)
         started = time.monotonic()
         scene = SceneRun(cluster, compute, self.overwrite, self.progress, job, self.pace)
+        scene.checksum = self.checksum
         try:
-            outcome = scene.run()
+            outcome = self._tried(scene)
+        except FullError as error:
+            # no other scene can be written either: it is told once
+            self.progress.skip(name, len(job.tiling) - scene.told)
+            if self._halted_first("the disk is full"):
+                outcome = scene.outcome("failed", str(error))
+            else:
+                outcome = scene.outcome("interrupted", "the disk is full: run it again to continue")
         except SceneError as error:
             self.progress.skip(name, len(job.tiling) - scene.told)
             outcome = scene.outcome("failed", str(error))
@@ -292,6 +326,42 @@ class _Runner:
         self.tell(outcome)
         self.running.discard(name)
         return outcome
+
+    def _tried(self, scene: SceneRun) -> Outcome:
+        """Runs a scene, again and again while what stops it may pass, each time after a longer pause."""
+        while True:
+            try:
+                return scene.run()
+            except PassingError as error:
+                if scene.retries >= self.retries:
+                    raise
+                pause = PAUSE * 4**scene.retries
+                scene.retries += 1
+                # what an earlier try of this run has begun is continued
+                scene.overwrite = scene.overwrite and not scene.begun
+                self.progress.note(
+                    f"{scene.job.scene.name}: {error}; tried again in {duration(pause)} "
+                    f"({scene.retries} of {self.retries})"
+                )
+                self.halted.wait(pause)
+
+
+def unfinished(folder: Path) -> frozenset[str]:
+    """The scenes that the last run into a folder could not complete, by its report.
+
+    Raises RecipeError where there is no report that says so.
+    """
+    path = folder / REPORT
+    try:
+        scenes = json.loads(path.read_bytes())["scenes"]
+        found = frozenset(str(s["scene"]) for s in scenes if s["status"] not in ("complete", "kept"))
+    except FileNotFoundError:
+        raise RecipeError(f"--only-failed: {path} is not there: run without it first") from None
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise RecipeError(
+            f"--only-failed: {path} can't be read ({' '.join(str(error).split())}): run without it"
+        ) from None
+    return found
 
 
 def _introduced(workers: Sequence[Worker]) -> str:
@@ -308,6 +378,10 @@ def _line(outcome: Outcome) -> str:
     if outcome.status == "interrupted":
         return f"interrupted after {outcome.fused} of {outcome.tiles} tiles: {outcome.reason}"
     took = duration(outcome.seconds)
+    if outcome.repaired:
+        named = "; ".join(outcome.repaired[:NAMED]) + ("; …" if len(outcome.repaired) > NAMED else "")
+        fused = f"{outcome.fused} of {counted(outcome.tiles, 'tile')} fused again in {took}"
+        return f"repaired ({named}), {fused}{_exported(outcome)}"
     return f"complete, {outcome.fused} of {outcome.tiles} tiles fused in {took}{_exported(outcome)}"
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fnmatch
 from collections.abc import Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -75,12 +76,18 @@ class Plan:
         }
 
 
-def make_plan(recipe: Recipe, only: str | None = None, found: Discovery | None = None) -> Plan:
+def make_plan(
+    recipe: Recipe,
+    only: str | None = None,
+    found: Discovery | None = None,
+    names: AbstractSet[str] | None = None,
+) -> Plan:
     """The plan of a recipe: finds the files, opens their headers, lays out the tiles.
 
     Args:
         recipe: what is wanted.
         only: a glob of scene names; the others are left out.
+        names: of scenes; the others are left out. There may be none.
         found: the scenes with their files, where they are known without a look at the recipe's paths.
 
     Raises:
@@ -96,20 +103,25 @@ def make_plan(recipe: Recipe, only: str | None = None, found: Discovery | None =
     making = Making(recipe, _target(recipe), chosen.fuser, strategy, parameters, weights, checksum)
     found = found or found_scenes(recipe)
     scenes = [scene for scene in found.scenes if _is_wanted(scene.name, only)]
-    if only is not None and not scenes:
+    if names is not None:
+        asked_for = {*names, *map(without_volume, names)}
+        scenes = [scene for scene in scenes if scene.name in asked_for]
+    if names is None and only is not None and not scenes:
         first = ", ".join(scene.name for scene in found.scenes[:5]) + (", …" if len(found.scenes) > 5 else "")
         raise RecipeError(f"--only {only} matches none of the {len(found.scenes)} scenes ({first})")
     jobs: list[Job] = []
-    failures = _incomplete(recipe, found, only)
+    failures = [f for f in _incomplete(recipe, found, only) if names is None or f.scene in names]
     left_out: list[Job] = []
     for scene in found.scenes if recipe.scaling == "campaign" else scenes:
         try:
             for job in jobs_of(making, scene):
-                (jobs if _is_chosen(job, scene, only) else left_out).append(job)
+                told = {scene.name, job.scene.name}
+                asked = _is_chosen(job, scene, only) and (names is None or not names.isdisjoint(told))
+                (jobs if asked else left_out).append(job)
         except SceneError as error:
             if scene in scenes:
                 failures.append(Failure(scene.name, str(error)))
-    if only is not None and not jobs and not failures:
+    if names is None and only is not None and not jobs and not failures:
         raise RecipeError(
             f"--only {only} matches none of {', '.join(job.scene.name for job in left_out[:5])}"
         )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial, reduce
 from pathlib import Path
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from batchfuse.changes import changes, other_ranges
 from batchfuse.cluster import Cluster, Stopped
 from batchfuse.cuts import chosen_voxel, draw_cuts, slice_of
-from batchfuse.errors import SceneError, StoreError
+from batchfuse.errors import BlamedError, DamagedError, SceneError, SourceError, StoreError
 from batchfuse.exports import export_again, outdated
 from batchfuse.fusion.precision import resolved_precision
 from batchfuse.fusion.surveys import Survey, survey_from_json
@@ -25,6 +25,7 @@ from batchfuse.geometry.planes import PLANES
 from batchfuse.geometry.volume_grid import VolumeGrid
 from batchfuse.geometry.window import Window
 from batchfuse.imagery.aligned import measured_scaling
+from batchfuse.imagery.files import has_changed
 from batchfuse.imagery.registration import Offset, coarseness, compared_windows, misregistrations
 from batchfuse.imagery.scaling import Scaling
 from batchfuse.job import Job
@@ -33,9 +34,20 @@ from batchfuse.picture import draw_quicklook
 from batchfuse.report.mosaic import Mosaic
 from batchfuse.report.progress import Progress
 from batchfuse.report.report import Outcome, versions
+from batchfuse.source_contents import changed_contents, forget_contents, keep_contents
+from batchfuse.storage.check import Fault, check_store
 from batchfuse.storage.nifti_header import header_for
 from batchfuse.storage.pyramid import begun_level, levels_of, remove_levels
-from batchfuse.storage.store import RasterLayout, Store, VolumeLayout, is_store, remove_store
+from batchfuse.storage.repair import (
+    forget_faults,
+    has_noted_faults,
+    is_whole,
+    note_faults,
+    record_of,
+    restore_metadata,
+    take_out,
+)
+from batchfuse.storage.store import Layout, RasterLayout, Store, VolumeLayout, is_store, remove_store
 from batchfuse.task import (
     Compute,
     Work,
@@ -43,6 +55,7 @@ from batchfuse.task import (
     cut_window,
     encoding,
     fuse_tile,
+    fuser_notes,
     level_tile,
     survey_tile,
     thumbnail_tile,
@@ -69,22 +82,44 @@ class SceneRun:
     bytes: int = 0
     notes: list[str] = field(default_factory=list)
     exports: list[str] = field(default_factory=list)
+    repaired: list[str] = field(default_factory=list)
+    remakes_levels: bool = False
+    checksum: bool = False
+    retries: int = 0
+    begun: bool = False
 
     def run(self) -> Outcome:
-        """Continues the scene's store, or begins it."""
+        """Continues the scene's store, or begins it; repairs what is known to be wrong with it.
+
+        It may be called again after a PassingError.
+        """
+        self.notes.clear()
+        self.exports.clear()
+        try:
+            return self._run()
+        except DamagedError as error:
+            # which the next run has to know, and would not find by itself
+            note_faults(self.job.store, [Fault(self.job.store, "damaged", str(error))])
+            raise
+
+    def _run(self) -> Outcome:
         job = self.job
         store = self._continued()
-        kept = store is not None and store.complete and not store.unwritten(job.tiling)
+        kept = store is not None and store.complete and not store.unwritten(job.tiling) and not self.repaired
         work = self._work(store)
         self.notes += encoding(work).doubts(job.reference, work.scalings[job.scene.reference])
-        store = store or self._created(work)
+        if store is None:
+            store = self._created(work)
+            self.begun = True
         self._fuse(work, store)
+        self._refuse_changed_sources()
         if not kept:
             self._compare(work)
         self._reduce(work, store)
         store.seal()
         self._quicklook(work)
         self._export()
+        forget_faults(job.store)
         return self.outcome("kept" if kept else "complete")
 
     def outcome(self, status: str, reason: str | None = None) -> Outcome:
@@ -106,6 +141,8 @@ class SceneRun:
             differences=job.differences,
             warnings=(*job.warnings, *found, *self.notes),
             exports=tuple(self.exports),
+            repaired=tuple(self.repaired),
+            retries=self.retries,
         )
 
     def _continued(self) -> Store | None:
@@ -115,22 +152,68 @@ class SceneRun:
             return None
         if self.overwrite and is_store(job.store):
             return None
+        if has_noted_faults(job.store) or not is_whole(job.store):
+            return self._repaired()
         store = Store.open(job.store)
-        changed = changes(store.record, self._record()) or other_ranges(store.record, self._ranges())
-        if changed:
-            raise StoreError(
-                f"{job.store} was made otherwise ({'; '.join(changed)}): give another `output.path`, "
-                "or --overwrite to replace it"
-            )
+        self._refuse_other(store.record)
         if not store.complete:
             store.sweep()
+        return store
+
+    def _refuse_other(self, record: Mapping[str, Any]) -> None:
+        """StoreError where the store was made otherwise than is asked now."""
+        changed = changes(record, self._record()) or other_ranges(record, self._ranges())
+        # of stores that may be continued: what tells others needs no reading
+        changed = changed or changed_contents(self.job.store, self.job.scene.sources, self.checksum)
+        if changed:
+            raise StoreError(
+                f"{self.job.store} was made otherwise ({'; '.join(changed)}): give another `output.path`, "
+                "or --overwrite to replace it"
+            )
+
+    def _refuse_changed_sources(self) -> None:
+        """SourceError where a source was changed meanwhile: tiles of both would stand side by side."""
+        files = [file for source in self.job.scene.sources for file in source.files]
+        changed = [str(file.path) for file in files if has_changed(file)] if self.fused else []
+        if changed:
+            if self.begun:
+                remove_store(self.job.store)
+            remedy = "run it again" if self.begun else "run it again with --overwrite"
+            raise SourceError(f"{changed[0]} was changed while the scene was fused: {remedy}")
+
+    def _repaired(self) -> Store:
+        """The store of an earlier run without whatever is wrong with it: what is missing then is made again.
+
+        Every byte of it is read. Raises StoreError where its record is lost, and with it what made its tiles.
+        """
+        path = self.job.store
+        record = record_of(path)
+        if record is None:
+            Store.open(path)  # says what is the matter, or:
+            raise StoreError(
+                f"{path} is damaged: the files of its metadata say different things of how it was made: "
+                "--overwrite replaces the store"
+            )
+        self._refuse_other(record)
+        self.scalings, surveys = survey_of(path, record)
+        work = Work(uuid.uuid4().hex, self.job, self.scalings, surveys, self.compute)
+        self.repaired += [f"{name} was not right" for name in restore_metadata(path, _layout(work), record)]
+        store = Store.open(path)
+        store.sweep()
+        checked = check_store(
+            path, lambda function, tiles: self._mapped("check", function, [(tile,) for tile in tiles])
+        )
+        taken = take_out(store, checked.faults)
+        self.repaired += taken.repaired
+        self.notes += taken.left
+        self.remakes_levels |= taken.levels
         return store
 
     def _work(self, store: Store | None) -> Work:
         """All that must be known of the whole scene: from the store, else counted and surveyed now."""
         job = self.job
         if store is not None:
-            self.scalings, found_before = stored_survey(store)
+            self.scalings, found_before = survey_of(store.path, store.record)
             return Work(uuid.uuid4().hex, job, self.scalings, found_before, self.compute)
         self.scalings = self._statistics()
         work = Work(uuid.uuid4().hex, job, self.scalings, (), self.compute)
@@ -167,23 +250,36 @@ class SceneRun:
         if self.overwrite:
             remove_store(job.store)
         remove_levels(job.store)  # of an image that is no more
-        layout = _volume_layout(work) if job.is_volume else _raster_layout(work)
-        return Store.create(job.store, layout, record)
+        forget_faults(job.store)
+        if self.checksum:
+            keep_contents(job.store, job.scene.sources)
+        else:
+            forget_contents(job.store)
+        return Store.create(job.store, _layout(work), record)
 
     def _fuse(self, work: Work, store: Store) -> None:
         name, progress = self.job.scene.name, self.progress
         unwritten = store.unwritten(self.job.tiling)
-        self.told = len(self.job.tiling) - len(unwritten)
-        progress.skip(name, self.told)
+        there = len(self.job.tiling) - len(unwritten)
+        # of a scene that is tried again, those that were told of before are not told again
+        progress.skip(name, max(0, there - self.told))
+        self.told = max(self.told, there)
         sizes = {tile.index: tile.core.size for tile in unwritten}
         groups = self.pace.groups(list(sizes), self.cluster.slots)
-        for written, seconds in self.cluster.map(_fused_tiles, ((work, group) for group in groups)):
-            self.pace.learn(len(written), seconds)
-            for index, size in written:
-                self.fused += 1
-                self.told += 1
-                self.bytes += size
-                progress.tile(name, sizes[index])
+        try:
+            for written, seconds, notes in self.cluster.map(_fused_tiles, ((work, some) for some in groups)):
+                self.pace.learn(len(written), seconds)
+                self.notes += [note for note in notes if note not in self.notes]
+                for index, size in written:
+                    self.fused += 1
+                    self.told += 1
+                    self.bytes += size
+                    progress.tile(name, sizes[index])
+        except BlamedError as error:
+            group = error.item[1] if error.item else ()
+            # they are fused in this order: the first that is not there ended the workers
+            guilty = next((index for index in group if not store.is_written(index)), "of the scene")
+            raise BlamedError(f"tile {guilty} {error}") from error
 
     def _compare(self, work: Work) -> None:
         """Notes a source that seems to lie elsewhere than its header says; it changes no pixel.
@@ -211,7 +307,8 @@ class SceneRun:
     def _reduce(self, work: Work, store: Store) -> None:
         """Makes the levels of the pyramid that are not there, each from the one below it."""
         below = store.path
-        for number, level in enumerate(levels_of(store) if self.job.pyramid else (), start=1):
+        wanted = self.job.pyramid or self.remakes_levels
+        for number, level in enumerate(levels_of(store) if wanted else (), start=1):
             reduced = begun_level(store, level)
             items = [(work, below, level.path, tile.index) for tile in reduced.unwritten(reduced.tiling)]
             self.bytes += sum(self._mapped(f"level {number}", level_tile, items))
@@ -277,6 +374,8 @@ class SceneRun:
             for exported in self._mapped("export", export_again, items):
                 self.exports.append(str(exported.path))
                 self.notes += [f"{exported.path.name}: {line}" for line in exported.warnings]
+        except DamagedError:
+            raise
         except SceneError as error:
             raise SceneError(f"the fused image is complete, but an export failed: {error}") from error
         self.exports.sort()
@@ -285,17 +384,22 @@ class SceneRun:
         self, phase: str, function: Callable[..., T], items: Sequence[tuple[Any, ...]]
     ) -> Iterator[T]:
         """The results of a phase other than fusing, in the order they come, with its progress told."""
-        for done, result in enumerate(self.cluster.map(function, items), start=1):
-            self.progress.phase(self.job.scene.name, phase, done, len(items))
-            yield result
+        try:
+            for done, result in enumerate(self.cluster.map(function, items), start=1):
+                self.progress.phase(self.job.scene.name, phase, done, len(items))
+                yield result
+        except BlamedError as error:
+            indices = [part for part in error.item if isinstance(part, tuple)]
+            raise BlamedError(f"{phase}{f', tile {indices[0]}' if indices else ''}: {error}") from error
 
 
 def _fused_tiles(
     work: Work, indices: Sequence[tuple[int, ...]]
-) -> tuple[list[tuple[tuple[int, ...], int]], float]:
-    """Each tile's index with its bytes on disk, and the seconds that all of them took."""
+) -> tuple[list[tuple[tuple[int, ...], int]], float, tuple[str, ...]]:
+    """Each tile's index with its bytes on disk, the seconds of all, and what a person should know of them."""
     began = time.monotonic()
-    return [(index, fuse_tile(work, index)) for index in indices], time.monotonic() - began
+    written = [(index, fuse_tile(work, index)) for index in indices]
+    return written, time.monotonic() - began, fuser_notes(work)
 
 
 def _cut(work: Work, window: Window) -> tuple[Window, list[NDArray[np.float32]]]:
@@ -315,15 +419,25 @@ def _survey(work: Work) -> Any:
 
 def stored_survey(store: Store) -> tuple[tuple[Scaling, ...], tuple[Survey, ...]]:
     """What an earlier run found of the whole scene."""
+    return survey_of(store.path, store.record)
+
+
+def survey_of(path: Path, record: Mapping[str, Any]) -> tuple[tuple[Scaling, ...], tuple[Survey, ...]]:
+    """What the record of the store at ``path`` says of the whole scene; StoreError where it is damaged."""
     try:
-        scalings = tuple(Scaling.from_dict(source["scaling"]) for source in store.record["sources"])
-        survey = store.record["survey"]
+        scalings = tuple(Scaling.from_dict(source["scaling"]) for source in record["sources"])
+        survey = record["survey"]
         surveys = survey if isinstance(survey, list) else [survey] if survey is not None else []
         return scalings, tuple(map(survey_from_json, surveys))
     except (KeyError, TypeError, ValueError) as error:
         raise StoreError(
-            f"{store.path} is damaged: its record lacks {error}; --overwrite replaces the store"
+            f"{path} is damaged: its record lacks {error}; --overwrite replaces the store"
         ) from error
+
+
+def _layout(work: Work) -> Layout:
+    """What fixes the bytes of the scene's empty store."""
+    return _volume_layout(work) if work.job.is_volume else _raster_layout(work)
 
 
 def _raster_layout(work: Work) -> RasterLayout:

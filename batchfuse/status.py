@@ -12,6 +12,7 @@ from batchfuse.errors import StoreError
 from batchfuse.imagery.naming import natural_order
 from batchfuse.report.progress import counted
 from batchfuse.storage.lease import Holder, holder_of
+from batchfuse.storage.repair import has_noted_faults
 from batchfuse.storage.store import Store, is_store, stores_within
 
 __all__ = ["FolderStatus", "SceneStatus", "status_of"]
@@ -139,6 +140,10 @@ def _of_store(path: Path, told: Mapping[str, Any]) -> SceneStatus:
         tiles, written = len(tiling), len(tiling) - len(store.unwritten(tiling))
     except StoreError as error:
         return SceneStatus(path.stem, "failed", 0, 0, str(error))
+    doubted = has_noted_faults(path)
+    if doubted and not refused:
+        refused = "something is wrong with it (batchfuse verify says what): run its recipe again to repair it"
+        return SceneStatus(path.stem, "partial", tiles, written, refused)
     done = store.complete and written == tiles
     state = "failed" if refused else "done" if done else "partial"
     return SceneStatus(path.stem, state, tiles, written, refused)

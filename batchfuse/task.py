@@ -38,6 +38,7 @@ __all__ = [
     "compared_window",
     "cut_window",
     "fuse_tile",
+    "fuser_notes",
     "level_tile",
     "reduced",
     "survey_tile",
@@ -191,6 +192,11 @@ def fuse_tile(work: Work, index: tuple[int, ...]) -> int:
     tile = work.job.tiling[index]
     fused, valid = fuse_window(work, tile.core, tile.window)
     return _store(work).write(tile, encoding(work).encoded(fused, valid))
+
+
+def fuser_notes(work: Work) -> tuple[str, ...]:
+    """What the fuser of this process has to say to people, such as that its memory was short."""
+    return tuple(getattr(_fuser(work), "notes", ()))
 
 
 def level_tile(work: Work, below: Path, level: Path, index: tuple[int, ...]) -> int:

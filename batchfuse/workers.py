@@ -24,7 +24,7 @@ from distributed.diagnostics.plugin import WorkerPlugin
 from distributed.security import Security
 
 from batchfuse.cluster import Pool, Worker
-from batchfuse.errors import RecipeError, SceneError
+from batchfuse.errors import BlamedError, RecipeError, SceneError
 from batchfuse.machine import cores_each
 from batchfuse.place import device_named, take_place
 from batchfuse.profile import Profile
@@ -35,6 +35,7 @@ PATIENCE = 60.0  # seconds for workers to come up
 CONNECTING = 10.0  # seconds for a scheduler to answer
 LOOK = 5.0  # seconds after which workers are counted anew
 TRIES, PAUSE = 5, 1.0  # for workers to introduce themselves while some come and go; seconds between
+LOGGERS = ("distributed", "distributed.client")  # the second has a level of its own by Dask's configuration
 DEATHS = 3  # workers that may die on one task before the task is blamed
 NVIDIA = ("/dev/nvidiactl", "/dev/nvidia0", "/dev/dxg")  # one of these is there where CUDA works
 SETTINGS = {
@@ -68,9 +69,10 @@ class _DaskPool:
         self._token, self._numbers = uuid.uuid4().hex, itertools.count()
         self.workers: Sequence[Worker] = ()
         """See ``Pool``."""
-        self._level = logging.getLogger("distributed").level
+        self._levels = {name: logging.getLogger(name).level for name in LOGGERS}
         # what goes wrong is told by us, in one line
-        logging.getLogger("distributed").setLevel(logging.CRITICAL)
+        for name in LOGGERS:
+            logging.getLogger(name).setLevel(logging.CRITICAL)
 
     def submit(self, function: Callable[..., Any], item: tuple[Any, ...]) -> Any:
         """See ``Pool``."""
@@ -84,8 +86,9 @@ class _DaskPool:
         try:
             return future.result()
         except KilledWorker as error:
-            raise SceneError(
-                f"a tile ended {DEATHS} workers, one after the other (killed by the system, most likely for "
+            deaths = error.allowed_failures + 1  # of a scheduler that was started elsewhere, its own number
+            raise BlamedError(
+                f"ended {deaths} workers, one after the other (killed by the system, most likely for "
                 "lack of memory): use a smaller `tiles.size`, or fewer `workers` or `threads` in the profile"
             ) from error
         except CancelledError as error:
@@ -136,7 +139,8 @@ class _DaskPool:
     def _leave(self, at_once: bool) -> None:
         with suppress(TimeoutError):
             self._client.close(timeout=1 if at_once else 10)
-        logging.getLogger("distributed").setLevel(self._level)
+        for name, level in self._levels.items():
+            logging.getLogger(name).setLevel(level)
 
 
 class LocalPool(_DaskPool):

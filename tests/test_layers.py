@@ -54,7 +54,7 @@ ORDER = (
     ("budget", "scene_jobs"),
     ("plan",),
     ("place",),
-    ("changes", "cluster", "encoding", "exports", "status", "stored_recipe", "workers"),
+    ("changes", "cluster", "encoding", "exports", "source_contents", "status", "stored_recipe", "workers"),
     ("campaign_passes", "campaign"),
     ("picture", "task"),
     ("cuts",),

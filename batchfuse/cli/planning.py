@@ -25,15 +25,27 @@ MOST = 10  # lines about files that belong to no scene
 
 
 def planned(
-    recipe: Path, profile: str | None, overrides: tuple[str, ...], only: str | None
+    recipe: Path,
+    profile: str | None,
+    overrides: tuple[str, ...],
+    only: str | None,
+    only_failed: bool = False,
 ) -> tuple[Plan, Profile]:
-    """The plan of a recipe and the profile that it is to run on."""
+    """The plan of a recipe and the profile that it is to run on.
+
+    With ``only_failed``, of the scenes that the last run could not complete, which may be none.
+    """
     from batchfuse.plan import make_plan
     from batchfuse.recipe import Profile, Recipe
 
     # the profile first: a wrong one should not wait for a thousand headers
     chosen = Profile.load(profile) if profile else Profile()
-    return make_plan(Recipe.load(recipe, overrides), only), chosen
+    loaded = Recipe.load(recipe, overrides)
+    if not only_failed:
+        return make_plan(loaded, only), chosen
+    from batchfuse.engine import unfinished
+
+    return make_plan(loaded, only, names=unfinished(loaded.output_folder)), chosen
 
 
 def print_plan(plan: Plan, profile: Profile, verbose: bool) -> None:

@@ -28,7 +28,24 @@ SCROLLED = 20  # scenes, after which the lines of the first may be out of sight
 @PROFILE
 @SET
 @ONLY
+@click.option(
+    "--only-failed",
+    is_flag=True,
+    help="Only scenes that the last run did not complete, by its report.json.",
+)
 @click.option("--overwrite", is_flag=True, help="Fuse anew what is there already, whatever made it.")
+@click.option(
+    "--retries",
+    type=click.IntRange(0, 20),
+    default=2,
+    show_default=True,
+    help="How often a scene is tried again after what may pass: reading and writing, not bad data.",
+)
+@click.option(
+    "--checksum",
+    is_flag=True,
+    help="Compare all bytes of the sources with those that a store was begun with, not only size and ends.",
+)
 @click.option("-n", "--dry-run", is_flag=True, help="Only say what would be done.")
 @click.option(
     "--report", type=click.Path(path_type=Path, dir_okay=False), help="Write the report here, too (JSON)."
@@ -41,7 +58,10 @@ def run(
     profile: str | None,
     overrides: tuple[str, ...],
     only: str | None,
+    only_failed: bool,
     overwrite: bool,
+    retries: int,
+    checksum: bool,
     dry_run: bool,
     report: Path | None,
     quiet: bool,
@@ -52,7 +72,10 @@ def run(
     Exit codes: 0 all scenes complete, 1 some failed, 2 the recipe or the call is wrong,
     130 interrupted (run again to continue).
     """
-    plan, chosen = planned(recipe, profile, overrides, only)
+    plan, chosen = planned(recipe, profile, overrides, only, only_failed)
+    if only_failed and not plan.jobs and not plan.failures:
+        click.echo("no scene of the last run has failed: nothing is left to fuse", err=True)
+        return
     if dry_run:
         print_plan(plan, chosen, verbose)
         sys.exit(1 if plan.failures else 0)
@@ -65,7 +88,9 @@ def run(
     if not quiet:
         print_unmatched(plan, verbose)
     with progress_of(quiet, verbose, plan) as progress:
-        made = run_plan(plan, chosen, overwrite=overwrite, progress=progress)
+        made = run_plan(
+            plan, chosen, overwrite=overwrite, retries=retries, checksum=checksum, progress=progress
+        )
     if report:
         made.write(report)
     _print_outcome(made, plan, quiet)
@@ -81,7 +106,7 @@ def _print_outcome(report: Report, plan: Plan, quiet: bool) -> None:
         for outcome in failed:
             click.echo(f"batchfuse: {outcome.scene}: {outcome.status}: {outcome.reason or ''}", err=True)
         return
-    warned = [(o.scene, warning) for o in report.outcomes if o.fused for warning in o.warnings]
+    warned = [(o.scene, warning) for o in report.outcomes if o.fused or o.repaired for warning in o.warnings]
     for group in alike(warned):
         if group.scenes > 1:  # what is about one scene was said when it ended
             click.echo(f"warning: {group}", err=True)

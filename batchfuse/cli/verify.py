@@ -35,6 +35,8 @@ class Verdict:
     exactness: Exactness | None
     refused: str | None
     """Why it could not be fused again."""
+    unnoted: str | None = None
+    """Why what is wrong could not be noted for the next run."""
 
     @property
     def holds(self) -> bool:
@@ -56,6 +58,8 @@ class Verdict:
 @told
 def verify(path: Path, exact: bool, folder: Path | None, as_json: bool, verbose: bool) -> None:  # noqa: ARG001
     """Check that every chunk is there and whole, in a store or in all stores of a folder.
+
+    What is wrong is noted beside the store: the next run of its recipe repairs that, and nothing else.
 
     Exit codes: 0 all is right, 1 something is wrong, or a store could not be checked.
     """
@@ -83,12 +87,31 @@ def _verdict(store: Path, exact: bool, folder: Path | None) -> Verdict:
 
     with ThreadPoolExecutor(_cores()) as pool, _bar(store.name) as advance:
         checked = check_store(store, lambda function, tiles: _mapped(pool, function, tiles, advance))
+    unnoted = _noted(checked)
     if not exact or checked.faults:
-        return Verdict(checked, None, None)
+        return Verdict(checked, None, None, unnoted)
     try:
         return Verdict(checked, _exactness(store, folder), None)
     except BatchfuseError as error:
         return Verdict(checked, None, str(error))
+
+
+def _noted(checked: Checked) -> str | None:
+    """Notes what is wrong for the next run, and says why that can't be; forgets what is mended."""
+    from batchfuse.errors import StoreError
+    from batchfuse.storage.repair import forget_faults, is_worth_noting, note_faults
+
+    store = checked.path
+    if store.suffix != ".zarr":  # a reduced level on its own: its store is what a run repairs
+        return None
+    try:
+        if is_worth_noting(checked):
+            note_faults(store, checked.faults)
+        elif not checked.faults:
+            forget_faults(store)
+    except StoreError as error:
+        return str(error)
+    return None
 
 
 def _exactness(store: Path, folder: Path | None) -> Exactness:
@@ -145,6 +168,8 @@ def _lines(verdict: Verdict) -> Iterator[str]:
         inside = fault.path != checked.path and fault.path.is_relative_to(checked.path)
         name = fault.path.relative_to(checked.path) if inside else fault.path
         yield f"  {fault.kind}: {name}: {fault.what}"
+    if verdict.unnoted is not None:
+        yield f"  not noted for the next run ({verdict.unnoted}): delete the files named above first"
     if verdict.refused is not None:
         yield f"  can't be fused again: {verdict.refused}"
     if exact is not None:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import itertools
 import os
 import threading
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 import torch
@@ -33,7 +33,10 @@ __all__ = ["Res2NetFuser"]
 
 Pixels = NDArray[np.floating[Any]]
 
+T = TypeVar("T")
+
 _CPU_INNER = 256
+_SMALLEST = 64  # edge of a core: with less, nearly all that is computed is its surroundings
 _BYTES_A_PIXEL = 6000  # on a GPU, two sources: what torch holds at a time, with room for its workspaces
 
 
@@ -73,6 +76,9 @@ class Res2NetFuser:
         self.device = str(self._device)
         self._threads = threads
         self._inner = inner
+        self.notes: tuple[str, ...] = ()
+        """What a person should know of how it computes."""
+        self._most: int | None = None  # edge of the cores that there was memory for
         self._rule = rule_of(strategy, parameters or {})
         self._weights = weights_path(weights)
         self._loaded: _Network | None = None
@@ -84,31 +90,59 @@ class Res2NetFuser:
         if self._rule.surveys_pixels:
             rows, columns = core.slices
             return Moments.of(sources[..., rows, columns], valid[..., rows, columns])
-        found = Extremes.empty(len(sources))
-        slices = _slices(sources)
-        there = _slices(valid)
+        slices, there = _slices(sources), _slices(valid)
         with self._computing():
-            for inner in _parts(core, self._edge(len(sources))):
-                window = inner.grown(ENCODER_RADIUS, sources.shape[-2:])
-                for some in self._batches(slices, window):
-                    features = self._features(self._images(slices[:, some], window), window, inner)
-                    means = np.stack([channel_mean(feature)[:, 0].cpu().numpy() for feature in features])
-                    found = found.merge(_extremes(means, there[:, some, *inner.slices]))
+            return self._fitted(len(sources), lambda: self._surveyed(slices, there, core))
+
+    def _surveyed(self, slices: Pixels, there: NDArray[np.bool_], core: Window) -> Extremes:
+        found = Extremes.empty(len(slices))
+        for inner in _parts(core, self._edge(len(slices))):
+            window = inner.grown(ENCODER_RADIUS, slices.shape[-2:])
+            for some in self._batches(slices, window):
+                features = self._features(self._images(slices[:, some], window), window, inner)
+                means = np.stack([channel_mean(feature)[:, 0].cpu().numpy() for feature in features])
+                found = found.merge(_extremes(means, there[:, some, *inner.slices]))
         return found
 
     def fuse(self, sources: Pixels, core: Window, survey: Survey | None) -> NDArray[Any]:
         """See ``Fuser.fuse``; float64 where the precision is."""
         slices = _slices(sources)
-        fused = np.empty((slices.shape[1], *core.shape), self.precision)
         with self._computing():
-            for inner in _parts(core, self._edge(len(sources))):
-                # the further a pixel has come, the less around it is still needed
-                part = inner.grown(DECODER_RADIUS, sources.shape[-2:])
-                for some in self._batches(slices, part):
-                    image = self._fused(slices[:, some], part, survey)[:, 0].cpu().numpy()
-                    kept = image[:, *inner.relative_to(part).slices]
-                    fused[some, *inner.relative_to(core).slices] = kept
+            fused = self._fitted(len(sources), lambda: self._whole(slices, core, survey))
         return fused if sources.ndim == 4 else fused[0]
+
+    def _whole(self, slices: Pixels, core: Window, survey: Survey | None) -> NDArray[Any]:
+        """The fused core of each slice, (n, y, x), part by part."""
+        fused = np.empty((slices.shape[1], *core.shape), self.precision)
+        for inner in _parts(core, self._edge(len(slices))):
+            # the further a pixel has come, the less around it is still needed
+            part = inner.grown(DECODER_RADIUS, slices.shape[-2:])
+            for some in self._batches(slices, part):
+                image = self._fused(slices[:, some], part, survey)[:, 0].cpu().numpy()
+                kept = image[:, *inner.relative_to(part).slices]
+                fused[some, *inner.relative_to(core).slices] = kept
+        return fused
+
+    def _fitted(self, sources: int, compute: Callable[[], T]) -> T:
+        """What ``compute`` gives, with windows half as wide each time a device has too little memory.
+
+        Other errors are not taken for that. From the smallest windows on, the error is raised.
+        """
+        while True:
+            edge = self._edge(sources)
+            try:
+                return compute()
+            except torch.OutOfMemoryError:
+                if edge <= _SMALLEST:
+                    raise
+            # here the error is gone, and with it the tensors that its frames held
+            self._most = max(_SMALLEST, edge // 2)
+            self.notes = (
+                f"{self.device} was short of memory: computed in windows of {self._most} pixels in place of "
+                f"{edge}, with the same result",
+            )
+            if self._device.type == "cuda":
+                torch.cuda.empty_cache()
 
     def _batches(self, slices: Pixels, window: Window) -> Iterator[slice]:
         """Slices whose windows are computed at once: as many as fit where one large window would."""
@@ -162,6 +196,10 @@ class Res2NetFuser:
             yield torch.from_numpy(pixels).to(self._device)[:, None]
 
     def _edge(self, sources: int) -> int:
+        edge = self._wanted_edge(sources)
+        return edge if self._most is None else min(edge, self._most)
+
+    def _wanted_edge(self, sources: int) -> int:
         if self._inner is not None:
             return self._inner
         if self._device.type != "cuda":

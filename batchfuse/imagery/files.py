@@ -3,15 +3,28 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from errno import ENOENT, ENOTDIR
 from itertools import islice
 from pathlib import Path
 
+from batchfuse.errors import SourceAwayError, SourceError, may_pass
 from batchfuse.imagery.scene import SourceFile
 
-__all__ = ["DICOM_REMEDY", "fault_of", "holds_dicom", "identified", "is_dicom_name"]
+__all__ = [
+    "DICOM_REMEDY",
+    "content_of",
+    "fault_of",
+    "has_changed",
+    "holds_dicom",
+    "identified",
+    "is_dicom_name",
+    "told_if_away",
+]
 
 ENDS = 128 * 1024  # bytes of each end of a file that go into its checksum
+PIECE = 4 * 1024 * 1024  # bytes read at a time
 LOOKED_AT = 1000  # names in a folder that are asked whether they are slices
 DICOM_REMEDY = "convert each series to a NIfTI file first (dcm2niix -z y -o OUTPUT FOLDER)"
 """What to do with DICOM slices."""
@@ -29,7 +42,49 @@ def identified(path: Path, sidecars: Sequence[Path] = ()) -> SourceFile:
             digest.update(stream.read(ENDS))
             stream.seek(max(ENDS, found.st_size - ENDS))
             digest.update(stream.read(ENDS))
-    return SourceFile(path, size, digest.hexdigest(), stamp)
+    return SourceFile(path, size, digest.hexdigest(), stamp, tuple(sidecars))
+
+
+def content_of(file: SourceFile) -> str:
+    """SHA-256 over all bytes of a file and its sidecars; SourceAwayError where they can't be read now."""
+    digest = hashlib.sha256()
+    try:
+        for part in (file.path, *file.sidecars):
+            with part.open("rb") as stream:
+                while piece := stream.read(PIECE):
+                    digest.update(piece)
+    except OSError as error:
+        raise SourceAwayError(f"{file.path} can't be read: {error.strerror}") from error
+    return digest.hexdigest()
+
+
+def has_changed(file: SourceFile) -> bool:
+    """Whether size or time of change are others than when the file was identified; not where it is away."""
+    try:
+        found = [part.stat() for part in (file.path, *file.sidecars)]
+    except OSError:
+        return False
+    now = sum(part.st_size for part in found), max(part.st_mtime_ns for part in found)
+    return now != (file.size, file.stamp)
+
+
+@contextmanager
+def told_if_away(file: SourceFile) -> Iterator[None]:
+    """Tells a file that can't be read now from one whose bytes are no image: a SourceAwayError for the first.
+
+    GDAL says the same of both; so the file is read once more, all of it, as plain bytes.
+    """
+    try:
+        yield
+    except SourceError as refused:
+        try:
+            content_of(file)
+        except SourceAwayError as away:
+            cause = away.__cause__
+            # it was there when the scene was planned: a mount that went away leaves an empty folder
+            if isinstance(cause, OSError) and (may_pass(cause) or cause.errno in (ENOENT, ENOTDIR)):
+                raise SourceAwayError(f"{away}: is its disk or network there?") from cause
+        raise refused
 
 
 def fault_of(path: Path, error: Exception | None = None) -> str | None:

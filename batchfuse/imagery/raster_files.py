@@ -17,7 +17,7 @@ from rasterio.errors import NotGeoreferencedWarning, RasterioError
 
 from batchfuse.errors import SourceError
 from batchfuse.geometry.window import Window
-from batchfuse.imagery.files import fault_of
+from batchfuse.imagery.files import fault_of, told_if_away
 from batchfuse.imagery.scene import SourceFile
 
 __all__ = ["opened", "read_band"]
@@ -41,6 +41,17 @@ def opened(path: Path) -> Iterator[Any]:
 
 def read_band(file: SourceFile, band: int, window: Window, mask: bool = False) -> NDArray[Any]:
     """A window of one band, (y, x), or of its mask: 0 where invalid. SourceError where it can't be read."""
+    with told_if_away(file):
+        try:
+            return _read(file, band, window, mask)
+        except SourceError:
+            if not _handles.drop(file):
+                raise
+            # a mount that went away and came back leaves handles behind that no read succeeds with
+            return _read(file, band, window, mask)
+
+
+def _read(file: SourceFile, band: int, window: Window, mask: bool) -> NDArray[Any]:
     box = tuple(zip(window.start, window.stop, strict=True))
     try:
         with rasterio.Env(GDAL_CACHEMAX=256, GDAL_NUM_THREADS=1, GDAL_DISABLE_READDIR_ON_OPEN="TRUE"):
@@ -66,6 +77,13 @@ class _Handles(threading.local):
         while len(self.open) > HANDLES:
             self.open.popitem(last=False)[1].close()
         return dataset
+
+    def drop(self, file: SourceFile) -> bool:
+        """Closes the handle of a file; whether there was one."""
+        dataset = self.open.pop((file.path, file.stamp), None)
+        if dataset is not None:
+            dataset.close()
+        return dataset is not None
 
 
 _handles = _Handles()

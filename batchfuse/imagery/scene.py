@@ -66,7 +66,9 @@ class SourceFile:
     checksum: str
     """SHA-256 over the first and last 128 KiB of the file and of its sidecars."""
     stamp: int
-    """Time of the last change in ns: tells a kept handle of an older file; never stored."""
+    """Time of the last change in ns: tells a kept handle of an older file; never in a store."""
+    sidecars: tuple[Path, ...] = ()
+    """The files beside it that belong to it."""
 
     def identity(self) -> dict[str, Any]:
         """What a store remembers of the file: nothing that depends on where or when."""
@@ -74,7 +76,8 @@ class SourceFile:
 
     def absolute(self) -> SourceFile:
         """The same file, found from whatever folder a process was started in."""
-        return replace(self, path=self.path.absolute())
+        beside = tuple(path.absolute() for path in self.sidecars)
+        return replace(self, path=self.path.absolute(), sidecars=beside)
 
 
 @dataclass(frozen=True, slots=True)

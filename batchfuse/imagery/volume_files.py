@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from batchfuse.errors import SourceError
 from batchfuse.geometry.window import Window
-from batchfuse.imagery.files import fault_of
+from batchfuse.imagery.files import fault_of, told_if_away
 from batchfuse.imagery.scene import SourceFile
 from batchfuse.imagery.volume_header import VolumeHeader, header_of
 
@@ -34,7 +34,13 @@ def read_volume(file: SourceFile, number: int, window: Window) -> NDArray[Any]:
 
     Raises:
         SourceError: the file is cut off or damaged, or the temporary folder is full.
+        SourceAwayError: it can't be read now.
     """
+    with told_if_away(file):
+        return _read(file, number, window)
+
+
+def _read(file: SourceFile, number: int, window: Window) -> NDArray[Any]:
     header = header_of(file)
     depth, height, width = header.grid.shape
     (z0, y0, x0), (z1, y1, x1) = window.start, window.stop
@@ -57,7 +63,11 @@ def read_volume(file: SourceFile, number: int, window: Window) -> NDArray[Any]:
     for start, count in runs:
         for at in range(0, count, most):
             some = min(most, count - at)
-            opened.read(piece[: some * row], first + (start + at) * row)
+            try:
+                opened.read(piece[: some * row], first + (start + at) * row)
+            except SourceError:
+                _kept.drop(header)  # of a mount that went away: opened anew when it is tried again
+                raise
             voxels = piece[: some * row].view(header.dtype).reshape(some, width)
             lines[done : done + some] = voxels[:, x0:x1]
             done += some
@@ -110,6 +120,11 @@ class _Kept:
             while len(self._entries) > KEPT:
                 self._entries.popitem(last=False)
         return entry.opened(header)
+
+    def drop(self, header: VolumeHeader) -> None:
+        """Forgets a file."""
+        with self._lock:
+            self._entries.pop((header.data, header.file.stamp), None)
 
 
 class _Entry:

@@ -49,6 +49,10 @@ class Outcome:
     """What a person should look at."""
     exports: Sequence[str] = ()
     """Files made from the store, now or before."""
+    repaired: Sequence[str] = ()
+    """What was wrong with the store of an earlier run and was made again."""
+    retries: int = 0
+    """How often the scene was tried again after what may pass."""
 
 
 @dataclass(frozen=True, slots=True)

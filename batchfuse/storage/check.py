@@ -15,9 +15,12 @@ from batchfuse.errors import StoreError
 from batchfuse.geometry.tiling import Tile
 from batchfuse.storage.files import said
 from batchfuse.storage.pyramid import Level, levels_of
-from batchfuse.storage.store import REPLACE, Store, is_store
+from batchfuse.storage.store import Store, is_store
 
 __all__ = ["Checked", "Fault", "check_store", "stores_in"]
+
+AGAIN = "run its recipe again"
+"""The remedy for what the next run repairs."""
 
 Mapped = Callable[[Callable[[Tile], "Fault | None"], Iterable[Tile]], Iterable["Fault | None"]]
 """Calls a function on each tile, such as ``map``, in any order."""
@@ -73,7 +76,7 @@ def check_store(path: Path, mapped: Mapped = map) -> Checked:
     faults = list(_faults(store, mapped))
     checked = [check_store(level.path, mapped) for level in _pyramid(store) if level.path.exists()]
     faults += [
-        Fault(level.path, "missing", "a level that is not there: run the recipe with `pyramid: true`")
+        Fault(level.path, "missing", "a level that is not there: run its recipe with `pyramid: true`")
         for level in _pyramid(store)
         if not level.path.exists()
     ]
@@ -105,25 +108,26 @@ def _faults(store: Store, mapped: Mapped) -> Iterator[Fault]:
     yield from _file_faults(store)
     yield from _constant_faults(store)
     if not store.complete:
-        yield Fault(store.path, "incomplete", "not sealed: run its recipe again to complete it")
+        yield Fault(store.path, "incomplete", f"not sealed: {AGAIN} to complete it")
         return
     try:
         for path in store.disagreeing():
-            yield Fault(path, "disagrees", f"not what the other metadata says: {REPLACE}")
+            yield Fault(path, "disagrees", f"not what the other metadata says: {AGAIN}")
     except (OSError, ValueError, KeyError, TypeError, StoreError) as error:
-        yield Fault(store.path, "damaged", f"its metadata can't be read ({said(error)}): {REPLACE}")
+        yield Fault(store.path, "damaged", f"its metadata can't be read ({said(error)}): {AGAIN}")
 
 
 def _chunk_fault(store: Store, tile: Tile) -> Fault | None:
     path = store.chunk_path(tile.index)
     if not path.is_file():
-        return Fault(path, "missing", f"tile {tile.index} is not there: run the recipe again")
+        return Fault(path, "missing", f"tile {tile.index} is not there: {AGAIN}")
     if not path.stat().st_size:
-        return Fault(path, "empty", f"tile {tile.index} has no bytes: run the recipe again")
+        return Fault(path, "empty", f"tile {tile.index} has no bytes: {AGAIN}")
     try:
         store.read(tile.core)
     except StoreError as error:
-        return Fault(path, "damaged", str(error).removeprefix(f"{store.path}: "))
+        what = str(error).removeprefix(f"{store.path}: ").partition(f"; {path.name}")[0]
+        return Fault(path, "damaged", f"{what}): {AGAIN}")
     return None
 
 
@@ -131,11 +135,10 @@ def _file_faults(store: Store) -> Iterator[Fault]:
     """Files that are missing but for chunks of the image, and files that are not the store's."""
     path, layout = store.path, store.layout
     form = layout.form
-    chunks = {form.chunk(path, name, (0,) * values.ndim) for name, values in layout.constants().items()}
-    needed = {*form.metadata_files(path, layout.arrays), *chunks}
+    needed = set(store.files_beside_chunks())
     for file in sorted(needed):
         if not file.is_file():
-            yield Fault(file, "missing", f"not there: {REPLACE}")
+            yield Fault(file, "missing", f"not there: {AGAIN}")
     known = needed | {store.chunk_path(tile.index) for tile in store.tiling}
     if form.number == 2 and layout.arrays:
         known.add(path / ".zmetadata")
@@ -155,7 +158,7 @@ def _constant_faults(store: Store) -> Iterator[Fault]:
         try:
             found = np.asarray(zarr.open_array(store.path / name, mode="r", zarr_format=form.number)[...])
         except Exception as error:  # each codec has its own error for damaged bytes
-            yield Fault(file, "damaged", f"{name} can't be read ({said(error)}): {REPLACE}")
+            yield Fault(file, "damaged", f"{name} can't be read ({said(error)}): {AGAIN}")
             continue
         if file.is_file() and not np.array_equal(found, expected):
-            yield Fault(file, "damaged", f"{name} is not what the grid says: {REPLACE}")
+            yield Fault(file, "damaged", f"{name} is not what the grid says: {AGAIN}")

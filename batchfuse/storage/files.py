@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from batchfuse.errors import StoreError
+from batchfuse.errors import FullError, StoreAwayError, StoreError, is_full, may_pass
 from batchfuse.files import sync
 
 __all__ = ["refusals", "said", "sync_tree"]
@@ -23,11 +23,15 @@ def sync_tree(path: Path) -> None:
 
 @contextmanager
 def refusals(what: str) -> Iterator[None]:
-    """Turn what the file system refuses into a StoreError."""
+    """Turn what the file system refuses into a StoreError, of the kind that tells what to do about it."""
     try:
         yield
     except OSError as error:
-        raise StoreError(f"{what}: {said(error)}") from None
+        if is_full(error):
+            raise FullError(
+                f"{what}: {error.strerror}: make room and run it again, what is finished is kept"
+            ) from None
+        raise (StoreAwayError if may_pass(error) else StoreError)(f"{what}: {said(error)}") from None
 
 
 def said(error: BaseException) -> str:

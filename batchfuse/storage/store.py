@@ -21,7 +21,7 @@ import numpy as np
 import zarr
 from numpy.typing import NDArray
 
-from batchfuse.errors import StoreError
+from batchfuse.errors import DamagedError, StoreAwayError, StoreError, may_pass
 from batchfuse.files import replace_file
 from batchfuse.geometry.grid import Grid
 from batchfuse.geometry.tiling import Tile, Tiling
@@ -224,6 +224,13 @@ class Store:
                 replace_file(path, content)
         self.complete = True
 
+    def files_beside_chunks(self) -> list[Path]:
+        """Every file that the store needs beside the chunks of its image, but for the seal's own."""
+        form, layout = self._form, self.layout
+        constants = layout.constants().items()
+        chunks = [form.chunk(self.path, name, (0,) * values.ndim) for name, values in constants]
+        return [*form.metadata_files(self.path, layout.arrays), *chunks]
+
     def disagreeing(self) -> list[Path]:
         """The files that a seal would write otherwise; of a sealed store there are none.
 
@@ -294,9 +301,12 @@ class Store:
             found = np.asarray(self._image[self.layout.selection(part)])
             return found if self.layout.band_axis else found[None]
         except Exception as error:  # each codec has its own error for damaged bytes
+            if may_pass(error):
+                raise StoreAwayError(f"{self.path}: tile {tile.index} can't be read: {said(error)}") from None
             path = self.chunk_path(tile.index)
-            raise StoreError(
-                f"{self.path}: tile {tile.index} is damaged ({said(error)}): delete {path} and run it again"
+            raise DamagedError(
+                f"{self.path}: tile {tile.index} is damaged ({said(error)}; {path.name}): `batchfuse verify` "
+                "the store, then run its recipe again: that fuses this tile anew"
             ) from None
 
 
