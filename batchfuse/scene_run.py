@@ -173,7 +173,9 @@ class SceneRun:
 
     def _refuse_changed_sources(self) -> None:
         """SourceError where a source was changed meanwhile: tiles of both would stand side by side."""
-        files = [file for source in self.job.scene.sources for file in source.files]
+        sources = self.job.scene.sources
+        masks = [source.quality.file for source in sources if source.quality]
+        files = [*(file for source in sources for file in source.files), *masks]
         changed = [str(file.path) for file in files if has_changed(file)] if self.fused else []
         if changed:
             if self.begun:

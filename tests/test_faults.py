@@ -20,6 +20,7 @@ import torch
 from click.testing import CliRunner
 from rasters import write_raster
 from test_engine import GRID, command, damaged_pair, make_long_run, make_pair, recipe_of, tree, wait_for_tiles
+from test_workers import workers_of
 
 import batchfuse
 from batchfuse import engine
@@ -334,6 +335,24 @@ def test_a_tile_that_ends_its_workers_is_blamed_by_name_and_the_others_finish(
     reason = report.outcomes[1].reason or ""
     assert reason.startswith("tile (1, 1) ended 3 workers"), reason
     assert report.outcomes[1].retries == 0
+
+
+def test_all_workers_killed_at_once_lose_nothing(tmp_path: Path) -> None:
+    make_long_run(tmp_path)
+    (tmp_path / "two.yaml").write_text("cluster: processes\nworkers: 2\nthreads: 1\n")
+    store = tmp_path / "fused/a.zarr"
+    assert subprocess.run(command(tmp_path, "-q"), check=False).returncode == 0
+    wanted = tree(store)
+    shutil.rmtree(tmp_path / "fused")
+    run = command(tmp_path, "-q", "--profile", str(tmp_path / "two.yaml"))
+    with subprocess.Popen(run, stderr=subprocess.PIPE, text=True) as process:
+        for number in (3, 20):
+            wait_for_tiles(store, number)
+            for worker in workers_of(process):
+                worker.kill()
+        _, errors = process.communicate(timeout=180)
+    assert (process.returncode, errors) == (0, "")
+    assert tree(store) == wanted
 
 
 @pytest.fixture
