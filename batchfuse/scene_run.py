@@ -35,7 +35,7 @@ from batchfuse.report.progress import Progress
 from batchfuse.report.report import Outcome, versions
 from batchfuse.storage.nifti_header import header_for
 from batchfuse.storage.pyramid import begun_level, levels_of, remove_levels
-from batchfuse.storage.store import RasterLayout, Store, VolumeLayout, is_store, remove_store
+from batchfuse.storage.store import RasterLayout, Store, VolumeLayout, is_store, refuse_links, remove_store
 from batchfuse.task import (
     Compute,
     Work,
@@ -111,6 +111,7 @@ class SceneRun:
     def _continued(self) -> Store | None:
         """The store an earlier run of the same recipe left, or None; refuses any other."""
         job = self.job
+        refuse_links(job.store)
         if not job.store.exists():
             return None
         if self.overwrite and is_store(job.store):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,8 @@ from batchfuse.imagery.scene import Band, refuse_impossible, refuse_unusable
 
 __all__ = ["Header", "crs_of"]
 
+ELSEWHERE = re.compile(r"\s*([A-Za-z][\w+.-]+:)?/|.*(/vsi|\+init=|[A-Za-z]://)", re.DOTALL)
+"""What GDAL or PROJ would look up in a file or on the network."""
 COLOURS = (ColorInterp.red, ColorInterp.green, ColorInterp.blue)
 
 
@@ -50,7 +53,7 @@ class Header:
             sidecars = [Path(name) for name in dataset.files if Path(name).is_file()]
         if not self.count:
             raise SourceError(f"{path} holds subdatasets, not bands: extract one with gdal_translate")
-        self.file = identified(path, sorted(set(sidecars) - {path}))
+        self.file = identified(path, sorted(set(sidecars) - {path, path.absolute()}))
 
     def visible_bands(self) -> list[int]:
         """Every band but alpha, in file order; red, green, blue where exactly they are named."""
@@ -122,5 +125,7 @@ class Header:
 
 def crs_of(text: str) -> Any:
     """The CRS that a text means; rasterio's CRSError or a ValueError where it means none."""
+    if ELSEWHERE.match(text):
+        raise ValueError("a CRS is told by its code or its definition")
     with rasterio.Env():  # keeps PROJ's own lines off the terminal
         return CRS.from_user_input(text)
