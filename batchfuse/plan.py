@@ -158,7 +158,7 @@ def _refuse_shared_outputs(jobs: Sequence[Job]) -> None:
         for path in (job.store, quicklook, *(wanted.beside(job.store) for wanted in job.exports)):
             if path in owners:
                 raise RecipeError(
-                    f"the scenes {owners[path]} and {job.scene.name} would both write {path}: rename one of them"
+                    f"the scenes {owners[path]} and {job.scene.name} would both write {path}: rename one"
                 )
             owners[path] = job.scene.name
 

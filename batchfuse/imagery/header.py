@@ -8,8 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import rasterio
+from rasterio._err import CPLE_BaseError
 from rasterio.crs import CRS
 from rasterio.enums import ColorInterp, MaskFlags
+from rasterio.errors import RasterioError
+from rasterio.transform import GCPTransformer
 
 from batchfuse.errors import SourceError
 from batchfuse.geometry.grid import ControlPoints, Grid
@@ -89,8 +92,8 @@ class Header:
 
     def alpha(self, number: int) -> int | None:
         """The band that says where another is valid; GDAL's own mask forgets it beside a nodata value."""
-        numbers = [n for n in range(1, self.count + 1) if self.colours[n - 1] == ColorInterp.alpha]
-        return None if number in numbers else next(iter(numbers), None)
+        first = next((n for n, colour in enumerate(self.colours, 1) if colour == ColorInterp.alpha), None)
+        return None if self.colours[number - 1] == ColorInterp.alpha else first
 
     def shares_grid(self, other: Header, crs: str | None = None) -> bool:
         """Whether the pixels of both files lie in the same places; ``crs`` is the recipe's for this one."""
@@ -107,6 +110,7 @@ class Header:
         """The grid, or the ground control points where the file has only those."""
         known = crs_of(crs) if crs is not None else self.crs
         if self.transform.is_identity and self.gcps:
+            self._refuse_unusable_points()
             points = tuple((p.row, p.col, p.x, p.y, p.z or 0.0) for p in self.gcps)
             known = known or self.gcps_crs
             return ControlPoints(self.shape, points, known.to_wkt() if known else None)
@@ -121,6 +125,19 @@ class Header:
                 "mend it with gdal_edit -a_ullr"
             )
         return Grid(self.shape, self.transform, known.to_wkt() if known else None)
+
+    def _refuse_unusable_points(self) -> None:
+        numbers = [n for p in self.gcps for n in (p.row, p.col, p.x, p.y, p.z or 0.0)]
+        try:
+            if not all(map(math.isfinite, numbers)):
+                raise ValueError("some are not finite")
+            with GCPTransformer(self.gcps):
+                return
+        except (CPLE_BaseError, RasterioError, ValueError) as error:
+            raise SourceError(
+                f"{self.path} has {len(self.gcps)} ground control points that place no pixel "
+                f"({' '.join(str(error).split())}): give it others, or warp it first (gdalwarp)"
+            ) from error
 
 
 def crs_of(text: str) -> Any:

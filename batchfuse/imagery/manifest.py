@@ -40,7 +40,8 @@ def read_manifest(path: Path, roles: Sequence[str]) -> list[ManifestRow]:
     """Read the scenes of a manifest: columns ``scene`` and one a role, several files a cell joined by ``;``.
 
     Raises RecipeError with a line for each mistake, naming the file's line: a missing, unknown or doubled
-    column, an empty cell, control characters, a scene named twice or by what can't be a file name, another separator.
+    column, an empty cell, control characters, a scene named twice or by what can't be a file name, another
+    separator.
     """
     records = _records(path)
     if not records:

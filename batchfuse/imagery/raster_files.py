@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import rasterio
 from numpy.typing import NDArray
+from rasterio._err import CPLE_BaseError
 from rasterio.errors import NotGeoreferencedWarning, RasterioError
 
 from batchfuse.errors import SourceError
@@ -46,6 +47,7 @@ SAFE = {
     "CPL_VSIL_CURL_ALLOWED_EXTENSIONS": ".none",
 }
 WHOLE = 2**30  # bytes that may have to be in memory at once: a block, or an image that has only rows
+BANDS = 4096  # at most: a series of daily images over ten years
 RATIO = 100_000  # bytes that one byte of a file can become: more than any compression of pixels makes
 HANDLES = 8  # open files a thread: 100 threads stay below the usual limit of 1024
 
@@ -56,7 +58,7 @@ def opened(path: Path) -> Iterator[Any]:
     try:
         with rasterio.Env(**SAFE), _opened(path) as dataset:
             yield dataset
-    except (RasterioError, OSError, ValueError) as error:
+    except (RasterioError, CPLE_BaseError, OSError, ValueError, OverflowError) as error:
         raise _unreadable(path, error) from error
 
 
@@ -68,13 +70,15 @@ def read_band(file: SourceFile, band: int, window: Window, mask: bool = False) -
             dataset = _handles.get(file)
             read = dataset.read_masks if mask else dataset.read
             return np.asarray(read(band, window=box))
-    except (RasterioError, OSError) as error:
+    except (RasterioError, CPLE_BaseError, OSError, ValueError, OverflowError) as error:
         raise _unreadable(file.path, error) from error
 
 
 def _opened(path: Path) -> Any:
-    """The one door: an open dataset of a format that is read, which points nowhere else and is of a size that
-    a file can have. SourceError, OSError or rasterio's own error where it is not."""
+    """The one door to GDAL: the dataset of a file, if it points nowhere else and promises what it can hold.
+
+    Raises SourceError, OSError or rasterio's own errors where it can't be opened.
+    """
     if fault := fault_of(path):
         raise SourceError(fault)
     driver = _driver(path)
@@ -90,7 +94,9 @@ def _opened(path: Path) -> Any:
     dataset = rasterio.open(path.absolute(), driver=driver)
     try:
         if dataset.get_tag_item("OVERVIEW_FILE", dm="OVERVIEWS"):
-            raise SourceError(f"{path} names another file as its overview: take that out (gdal_edit -unsetmd)")
+            raise SourceError(
+                f"{path} names another file as its overview: take that out (gdal_edit -unsetmd)"
+            )
         _refuse_impossible_size(path, dataset, driver)
     except BaseException:
         dataset.close()
@@ -117,7 +123,9 @@ def _refuse_leading_elsewhere(path: Path) -> None:
             raise SourceError(f"{sidecar}, beside {path.name}, is no file: move it away")
         if not ending.endswith(".xml"):
             if _driver(sidecar) != "GTiff":
-                raise SourceError(f"{sidecar}, beside {path.name}, is no TIFF file: move it away, or convert it")
+                raise SourceError(
+                    f"{sidecar}, beside {path.name}, is no TIFF file: move it away, or convert it"
+                )
         elif b"OVERVIEW_FILE" in sidecar.read_bytes().upper():
             raise SourceError(f"{sidecar} names another file as an overview: move it away")
 
@@ -126,6 +134,10 @@ def _refuse_impossible_size(path: Path, dataset: Any, driver: str) -> None:
     """SourceError where a header promises more than the file can hold, or than memory should."""
     if not dataset.count:
         return
+    if dataset.count > BANDS:
+        raise SourceError(
+            f"{path} has {dataset.count:,} bands, at most {BANDS:,} are read: extract some with gdal_translate"
+        )
     pixel = sum(np.dtype(dtype).itemsize for dtype in dataset.dtypes)
     told, size = dataset.width * dataset.height * pixel, path.stat().st_size
     shape = f"{dataset.width:,} x {dataset.height:,} pixels of {pixel} bytes"
