@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import fnmatch
+import os
 from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 from batchfuse.budget import memory_of_a_worker
@@ -127,6 +129,7 @@ def make_plan(
         )
     campaign = (*jobs, *left_out) if recipe.scaling == "campaign" else ()
     _refuse_exports_over_sources(jobs)
+    _refuse_shared_outputs(jobs)
     told = {failure.scene for failure in failures}
     left = tuple(file for file in found.unmatched if file.scene not in told)
     return Plan(recipe, tuple(jobs), tuple(failures), left, campaign)
@@ -156,6 +159,19 @@ def _refuse_exports_over_sources(jobs: Sequence[Job]) -> None:
                 )
 
 
+def _refuse_shared_outputs(jobs: Sequence[Job]) -> None:
+    """Scenes of different names may still have one store (``a`` in volumes and ``a_v000``), or one file."""
+    owners: dict[Path, str] = {}
+    for job in jobs:
+        quicklook = job.store.with_name(f"{job.scene.name}.quicklook.png")
+        for path in (job.store, quicklook, *(wanted.beside(job.store) for wanted in job.exports)):
+            if path in owners:
+                raise RecipeError(
+                    f"the scenes {owners[path]} and {job.scene.name} would both write {path}: rename one"
+                )
+            owners[path] = job.scene.name
+
+
 def _incomplete(recipe: Recipe, found: Discovery, only: str | None) -> list[Failure]:
     """Scenes that a manifest promises and whose files are not there; wildcards promise nothing."""
     if recipe.manifest is None:
@@ -183,7 +199,7 @@ def _weights(recipe: Recipe, default: str) -> str:
     if not default or "weights" not in recipe.fusion.model_fields_set:
         return default
     beside = recipe.located(recipe.fusion.weights)
-    return str(beside) if beside.is_file() else recipe.fusion.weights
+    return str(beside) if os.path.isfile(beside) else recipe.fusion.weights  # noqa: PTH113 (never raises)
 
 
 def _target(recipe: Recipe) -> Target:

@@ -57,6 +57,9 @@ __all__ = [
     "recipe_schema",
 ]
 
+MOST_ROLES = 100
+"""Sources of a scene."""
+
 
 def _as_source(value: Any) -> Any:
     return {"path": value} if isinstance(value, str | list | tuple) else value
@@ -331,6 +334,8 @@ class Recipe(SettingsFile):
                     "a role is named by letters, digits, _ and -, beginning with a letter, and not scene",
                     below=(role,),
                 )
+        if len(inputs) > MOST_ROLES:
+            raise wrong(f"found {len(inputs)} sources: a scene has at most {MOST_ROLES}")
         if len(inputs) < 2:
             raise wrong(f"found {len(inputs)} of the two or more sources to fuse: name each by its role")
         return inputs

@@ -5,8 +5,10 @@ from __future__ import annotations
 import copy
 import json
 import re
+import stat
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +27,12 @@ MOST_VALUES = 20_000
 """Values once aliases are expanded: stops the "billion laughs"."""
 DEEPEST = 20
 """Levels of nesting: stops aliases that contain themselves."""
+LONGEST = 16_384
+"""Characters of one text or key: the WKT of a CRS has several thousand."""
+MOST_DIGITS = 400
+"""Characters of a number: the largest that a float can be has 309 digits."""
+SURROGATES = re.compile(r"[\ud800-\udfff]")
+"""Halves of characters: no file can be named, and no line printed, with one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,10 +84,10 @@ class Document:
 
 
 def read_document(path: Path, kind: str = "recipe") -> Document:
-    """Read a YAML file that holds a mapping.
+    """Read a YAML file that holds a mapping. It is read as data: no tag, alias or key makes anything run.
 
-    Raises RecipeError, in one line, where the file can't be read, is no UTF-8 text or YAML, is
-    empty, holds no mapping, or holds a key twice.
+    Raises RecipeError, in one line, where the file is no regular one, can't be read, is too large, is no
+    UTF-8 text or YAML, is empty, holds no mapping, or holds a key twice.
     """
     text = _text(path, kind)
     reading = _Reading(str(path), numbered=True)
@@ -94,7 +102,8 @@ def read_document(path: Path, kind: str = "recipe") -> Document:
 def shown(value: object, quoted: bool = True) -> str:
     """A value in one short line, as JSON (text without its quotes if not ``quoted``)."""
     if isinstance(value, Mapping) and value:
-        return "a mapping with " + ", ".join(shown(str(key), quoted=False) for key in value)
+        names = [shown(str(key), quoted=False) for key in islice(value, 12)]
+        return "a mapping with " + ", ".join([*names, *(["…"] if len(value) > len(names) else [])])
     line = json.dumps(value, ensure_ascii=False, default=str)
     line = "".join(sign if sign.isprintable() else sign.encode("unicode_escape").decode() for sign in line)
     if isinstance(value, str) and not quoted:
@@ -112,6 +121,9 @@ def dotted(key: Key) -> str:
 
 def _text(path: Path, kind: str) -> str:
     try:
+        mode = path.stat().st_mode
+        if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):  # a pipe could be waited for in vain
+            raise RecipeError(f"{path}: a pipe or a device; give the {kind} as a file")
         with path.open("rb") as file:
             raw = file.read(LARGEST + 1)
     except FileNotFoundError:
@@ -203,7 +215,7 @@ class _Reading:
         for name_node, value_node in node.value:
             if not isinstance(name_node, yaml.ScalarNode) or _is_bare(name_node, value_node):
                 raise self._error(name_node, 'quote a path that begins with {: "{scene}_B10.TIF"')
-            name = str(name_node.value)
+            name = self._text(name_node)
             below = (*key, name)
             if name in data:
                 first = self.origins[below].rpartition(":")[2]
@@ -218,10 +230,12 @@ class _Reading:
         return self._value(node, key)
 
     def _scalar(self, node: yaml.ScalarNode) -> Any:
-        text, kind = str(node.value), node.tag.removeprefix(_TAG)
+        text, kind = self._text(node), node.tag.removeprefix(_TAG)
         try:
             if kind == "str":
                 return text
+            if len(text) > MOST_DIGITS:
+                raise ValueError(text)
             if kind == "null":
                 return None
             if kind == "bool":
@@ -233,6 +247,15 @@ class _Reading:
         except (KeyError, ValueError):
             raise self._error(node, f"{shown(text)} can't be read as {kind}") from None
         raise self._error(node, f"the tag {node.tag} has no place in a recipe")
+
+    def _text(self, node: yaml.ScalarNode) -> str:
+        """The characters of a value or key; RecipeError where they can't be meant."""
+        text = str(node.value)
+        if len(text) > LONGEST:
+            raise self._error(node, f"{shown(text)}: no value has more than {LONGEST} characters")
+        if SURROGATES.search(text):
+            raise self._error(node, f"{shown(text)} has half a character in it: write it out")
+        return text
 
     def _place(self, node: yaml.Node) -> str:
         return f"{self.name}:{node.start_mark.line + 1}" if self.numbered else self.name

@@ -40,9 +40,10 @@ def nearest(word: str, words: Iterable[str]) -> str | None:
 
 def mistakes(error: ValidationError, model: type[BaseModel], document: Document) -> str:
     """Every mistake in a line: place, key path, what was found, what is allowed."""
-    lines = [_line(detail, model, document) for detail in error.errors()]
-    more = len(lines) - MOST_LINES
-    return "\n".join([*lines[:MOST_LINES], *([f"… and {more} more"] if more > 0 else [])])
+    details = error.errors()
+    lines = [_line(detail, model, document) for detail in details[:MOST_LINES]]
+    more = len(details) - MOST_LINES
+    return "\n".join([*lines, *([f"… and {more} more"] if more > 0 else [])])
 
 
 def unknown_key(key: Key, found: object, model: type[BaseModel], document: Document) -> str:

@@ -47,7 +47,15 @@ from batchfuse.storage.repair import (
     restore_metadata,
     take_out,
 )
-from batchfuse.storage.store import Layout, RasterLayout, Store, VolumeLayout, is_store, remove_store
+from batchfuse.storage.store import (
+    Layout,
+    RasterLayout,
+    Store,
+    VolumeLayout,
+    is_store,
+    refuse_links,
+    remove_store,
+)
 from batchfuse.task import (
     Compute,
     Work,
@@ -148,6 +156,7 @@ class SceneRun:
     def _continued(self) -> Store | None:
         """The store an earlier run of the same recipe left, or None; refuses any other."""
         job = self.job
+        refuse_links(job.store)
         if not job.store.exists():
             return None
         if self.overwrite and is_store(job.store):

@@ -180,7 +180,7 @@ def test_scenes_that_fail_are_told_and_do_not_stop_the_others(tmp_path: Path) ->
     (tmp_path / "a_vis.tif").write_text("no image")
     made = sketched(tmp_path)
     assert "a: " in made.text
-    assert "a_vis.tif is not an image GDAL can read" in made.text
+    assert "a_vis.tif is not an image that can be read" in made.text
     assert [job.scene.name for job in made.chosen.plan.jobs] == ["b"]
 
 
@@ -235,7 +235,7 @@ def test_where_nothing_can_be_paired_a_line_says_what_was_seen(tmp_path: Path, f
 def test_files_that_cannot_be_fused_are_one_line(tmp_path: Path) -> None:
     for name in ("a_thermal.tif", "a_rgb.tif"):
         (tmp_path / name).write_text("no image")
-    assert "a_thermal.tif is not an image GDAL can read" in refused(tmp_path)
+    assert "a_thermal.tif is not an image that can be read" in refused(tmp_path)
     write_image(tmp_path / "a_thermal.png", size=20)
     write_image(tmp_path / "a_rgb.png", size=30)
     assert "20x20" in refused(tmp_path / "a_thermal.png", tmp_path / "a_rgb.png")

@@ -68,7 +68,7 @@ def fuse(
 ) -> None:
     """Fuse the images of one scene without a recipe.
 
-    Any raster GDAL reads will do: GeoTIFF, PNG, JPEG; or NIfTI volumes. Images that have a place are brought
+    GeoTIFF, JPEG 2000, PNG, JPEG, BMP or WebP files, or NIfTI volumes. Images that have a place are brought
     onto one grid; those without have to be of one size.
     """
     from batchfuse.one_scene import Wish, fuse_files

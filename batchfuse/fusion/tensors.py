@@ -76,7 +76,7 @@ def read_tensors(path: Path, kind: str) -> Described:
 def _description(metadata: Mapping[str, str] | None, kind: str) -> dict[str, Any]:
     try:
         about = json.loads((metadata or {})[kind])
-    except (KeyError, ValueError):
+    except (KeyError, ValueError, RecursionError):
         return {}
     return about if isinstance(about, dict) else {}
 

@@ -99,6 +99,11 @@ def _check_shapes(tensors: Mapping[str, torch.Tensor], config: Res2NetFuseConfig
             f"{path} does not fit Res2NetFuse: {name} has shape {found.get(name, 'none')}, wanted "
             f"{wanted.get(name, 'none')} ({len(wrong)} tensors differ); give weights of this network"
         )
-    unfit = [n for n, t in tensors.items() if not t.is_floating_point() or not bool(torch.isfinite(t).all())]
+    unfit = [name for name, tensor in tensors.items() if not _is_real_and_finite(tensor)]
     if unfit:
         raise WeightsError(f"{path} is damaged: {unfit[0]} is not of finite real numbers; train anew")
+
+
+def _is_real_and_finite(tensor: torch.Tensor) -> bool:
+    # torch can't tell it of every type of 8 bits
+    return tensor.is_floating_point() and bool(torch.isfinite(tensor.float()).all())

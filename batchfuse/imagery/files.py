@@ -99,6 +99,8 @@ def fault_of(path: Path, error: Exception | None = None) -> str | None:
             if holds_dicom(path):
                 return f"{path} is a folder of DICOM slices: {DICOM_REMEDY}"
             return f"{path} is a folder, not an image"
+        if not path.is_file():  # it could be waited for in vain, or never end
+            return f"{path} is a pipe or a device, not an image: save what comes from it as a file"
         with path.open("rb") as stream:
             head = stream.read(132)
     except OSError as refused:

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import math
+import re
 from pathlib import Path
 from typing import Any
 
 import rasterio
+from rasterio._err import CPLE_BaseError
 from rasterio.crs import CRS
 from rasterio.enums import ColorInterp, MaskFlags
+from rasterio.errors import RasterioError
+from rasterio.transform import GCPTransformer
 
 from batchfuse.errors import SourceError
 from batchfuse.geometry.grid import ControlPoints, Grid
@@ -18,6 +22,8 @@ from batchfuse.imagery.scene import Band, refuse_impossible, refuse_unusable
 
 __all__ = ["Header", "crs_of"]
 
+ELSEWHERE = re.compile(r"\s*([A-Za-z][\w+.-]+:)?/|.*(/vsi|\+init=|[A-Za-z]://)", re.DOTALL)
+"""What GDAL or PROJ would look up in a file or on the network."""
 COLOURS = (ColorInterp.red, ColorInterp.green, ColorInterp.blue)
 
 
@@ -50,7 +56,7 @@ class Header:
             sidecars = [Path(name) for name in dataset.files if Path(name).is_file()]
         if not self.count:
             raise SourceError(f"{path} holds subdatasets, not bands: extract one with gdal_translate")
-        self.file = identified(path, sorted(set(sidecars) - {path}))
+        self.file = identified(path, sorted(set(sidecars) - {path, path.absolute()}))
 
     def visible_bands(self) -> list[int]:
         """Every band but alpha, in file order; red, green, blue where exactly they are named."""
@@ -86,8 +92,8 @@ class Header:
 
     def alpha(self, number: int) -> int | None:
         """The band that says where another is valid; GDAL's own mask forgets it beside a nodata value."""
-        numbers = [n for n in range(1, self.count + 1) if self.colours[n - 1] == ColorInterp.alpha]
-        return None if number in numbers else next(iter(numbers), None)
+        first = next((n for n, colour in enumerate(self.colours, 1) if colour == ColorInterp.alpha), None)
+        return None if self.colours[number - 1] == ColorInterp.alpha else first
 
     def shares_grid(self, other: Header, crs: str | None = None) -> bool:
         """Whether the pixels of both files lie in the same places; ``crs`` is the recipe's for this one."""
@@ -104,6 +110,7 @@ class Header:
         """The grid, or the ground control points where the file has only those."""
         known = crs_of(crs) if crs is not None else self.crs
         if self.transform.is_identity and self.gcps:
+            self._refuse_unusable_points()
             points = tuple((p.row, p.col, p.x, p.y, p.z or 0.0) for p in self.gcps)
             known = known or self.gcps_crs
             return ControlPoints(self.shape, points, known.to_wkt() if known else None)
@@ -119,8 +126,23 @@ class Header:
             )
         return Grid(self.shape, self.transform, known.to_wkt() if known else None)
 
+    def _refuse_unusable_points(self) -> None:
+        numbers = [n for p in self.gcps for n in (p.row, p.col, p.x, p.y, p.z or 0.0)]
+        try:
+            if not all(map(math.isfinite, numbers)):
+                raise ValueError("some are not finite")
+            with GCPTransformer(self.gcps):
+                return
+        except (CPLE_BaseError, RasterioError, ValueError) as error:
+            raise SourceError(
+                f"{self.path} has {len(self.gcps)} ground control points that place no pixel "
+                f"({' '.join(str(error).split())}): give it others, or warp it first (gdalwarp)"
+            ) from error
+
 
 def crs_of(text: str) -> Any:
     """The CRS that a text means; rasterio's CRSError or a ValueError where it means none."""
+    if ELSEWHERE.match(text):
+        raise ValueError("a CRS is told by its code or its definition")
     with rasterio.Env():  # keeps PROJ's own lines off the terminal
         return CRS.from_user_input(text)

@@ -6,6 +6,7 @@ import csv
 import difflib
 import io
 import os
+import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,10 @@ __all__ = ["ManifestRow", "read_manifest"]
 
 MOST_LINES = 10
 """Mistakes told at once."""
+LARGEST = 16 * 1024**2
+"""Bytes: more than a hundred thousand scenes."""
+LONGEST = 4096
+"""Bytes of a path, as operating systems have it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +40,8 @@ def read_manifest(path: Path, roles: Sequence[str]) -> list[ManifestRow]:
     """Read the scenes of a manifest: columns ``scene`` and one a role, several files a cell joined by ``;``.
 
     Raises RecipeError with a line for each mistake, naming the file's line: a missing, unknown or doubled
-    column, an empty cell, a scene named twice or by what can't be a file name, another separator.
+    column, an empty cell, control characters, a scene named twice or by what can't be a file name, another
+    separator.
     """
     records = _records(path)
     if not records:
@@ -66,7 +72,13 @@ def read_manifest(path: Path, roles: Sequence[str]) -> list[ManifestRow]:
 def _records(path: Path) -> list[tuple[int, list[str]]]:
     """The lines that are not empty, cut into cells, with their numbers."""
     try:
-        text = path.read_bytes().decode("utf-8-sig")
+        if not path.is_dir() and path.exists() and not path.is_file():  # a pipe could be waited for in vain
+            raise RecipeError(f"{path}: a pipe or a device; give the manifest as a file")
+        with path.open("rb") as file:
+            raw = file.read(LARGEST + 1)
+        if len(raw) > LARGEST:
+            raise RecipeError(f"{path}: larger than {LARGEST // 1024**2} MiB: not a manifest")
+        text = raw.decode("utf-8-sig")
     except FileNotFoundError:
         raise RecipeError(f"{path}: no such manifest") from None
     except OSError as error:
@@ -112,6 +124,10 @@ def _fault(
     for column, cell in cells_of.items():
         if not all(part.strip() for part in cell.split(";")):
             return f"the cell of {column} is empty" if not cell else f"an empty name in {printable(cell)}"
+        if any(unicodedata.category(sign) == "Cc" for sign in cell):
+            return f"the cell of {column} has control characters in it: {printable(cell[:80])}"
+        if any(len(part.encode()) > LONGEST for part in cell.split(";")):
+            return f"a path of {column} is longer than {LONGEST} bytes"
     scene = cells_of["scene"]
     if fault := name_fault(scene):
         return f'"{printable(scene)}" can\'t be the name of a scene: {fault}'

@@ -16,7 +16,7 @@ from batchfuse.imagery.wildcards import Pattern
 
 __all__ = ["Catch", "Matches", "Values", "is_there", "like", "matched_files", "names_in", "nearest"]
 
-IMAGES = (".tif", ".tiff", ".png", ".jp2", ".vrt", ".img", ".nii", ".nii.gz", ".jpg")
+IMAGES = (".tif", ".tiff", ".png", ".jp2", ".nii", ".nii.gz", ".jpg")
 """Files that are told of where no source takes them: the others are sidecars and notes."""
 MOST_NAMES = 2000
 """Names that a misspelt one is compared with."""

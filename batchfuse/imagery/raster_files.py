@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import warnings
 from collections import OrderedDict
@@ -13,6 +14,7 @@ from typing import Any
 import numpy as np
 import rasterio
 from numpy.typing import NDArray
+from rasterio._err import CPLE_BaseError
 from rasterio.errors import NotGeoreferencedWarning, RasterioError
 
 from batchfuse.errors import SourceError
@@ -25,6 +27,28 @@ __all__ = ["opened", "read_band"]
 # A file without a georeference is a case that align.py names in one line of its own.
 warnings.filterwarnings("ignore", category=NotGeoreferencedWarning)
 
+FORMATS = {
+    "GTiff": (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"),
+    "JP2OpenJPEG": (b"\0\0\0\x0cjP  \r\n", b"\xff\x4f\xff\x51"),
+    "PNG": (b"\x89PNG\r\n\x1a\n",),
+    "JPEG": (b"\xff\xd8\xff",),
+    "BMP": (b"BM",),
+    "WEBP": (b"RIFF",),
+}
+"""What files begin with, by the GDAL driver that opens them. No other driver is asked: some of them follow
+links to other files or to the network, and none of them is needed."""
+TOLD = "a GeoTIFF, JPEG 2000, PNG, JPEG, BMP or WebP"
+SIDECARS = (".msk", ".ovr", ".msk.ovr", ".ovr.msk", ".aux.xml", ".msk.aux.xml", ".ovr.aux.xml")
+"""What GDAL opens beside a file unasked, by whatever driver; all but the last three are images, of TIFF."""
+SAFE = {
+    # sidecars are asked for by name: a folder of thousands need not be listed for each
+    "GDAL_DISABLE_READDIR_ON_OPEN": "TRUE",
+    # no file of ours lies on the network, and none may lead there
+    "CPL_VSIL_CURL_ALLOWED_EXTENSIONS": ".none",
+}
+WHOLE = 2**30  # bytes that may have to be in memory at once: a block, or an image that has only rows
+BANDS = 4096  # at most: a series of daily images over ten years
+RATIO = 100_000  # bytes that one byte of a file can become: more than any compression of pixels makes
 HANDLES = 8  # open files a thread: 100 threads stay below the usual limit of 1024
 
 
@@ -32,10 +56,9 @@ HANDLES = 8  # open files a thread: 100 threads stay below the usual limit of 10
 def opened(path: Path) -> Iterator[Any]:
     """A file for a look at its header; SourceError where GDAL can't open it."""
     try:
-        # sidecars are asked for by name: a folder of thousands need not be listed for each
-        with rasterio.Env(GDAL_DISABLE_READDIR_ON_OPEN="TRUE"), rasterio.open(path) as dataset:
+        with rasterio.Env(**SAFE), _opened(path) as dataset:
             yield dataset
-    except (RasterioError, OSError, ValueError) as error:
+    except (RasterioError, CPLE_BaseError, OSError, ValueError, OverflowError) as error:
         raise _unreadable(path, error) from error
 
 
@@ -54,12 +77,93 @@ def read_band(file: SourceFile, band: int, window: Window, mask: bool = False) -
 def _read(file: SourceFile, band: int, window: Window, mask: bool) -> NDArray[Any]:
     box = tuple(zip(window.start, window.stop, strict=True))
     try:
-        with rasterio.Env(GDAL_CACHEMAX=256, GDAL_NUM_THREADS=1, GDAL_DISABLE_READDIR_ON_OPEN="TRUE"):
+        with rasterio.Env(GDAL_CACHEMAX=256, GDAL_NUM_THREADS=1, **SAFE):
             dataset = _handles.get(file)
             read = dataset.read_masks if mask else dataset.read
             return np.asarray(read(band, window=box))
-    except (RasterioError, OSError) as error:
+    except (RasterioError, CPLE_BaseError, OSError, ValueError, OverflowError) as error:
         raise _unreadable(file.path, error) from error
+
+
+def _opened(path: Path) -> Any:
+    """The one door to GDAL: the dataset of a file, if it points nowhere else and promises what it can hold.
+
+    Raises SourceError, OSError or rasterio's own errors where it can't be opened.
+    """
+    if fault := fault_of(path):
+        raise SourceError(fault)
+    driver = _driver(path)
+    if driver is None:
+        with path.open("rb") as stream:
+            head = stream.read(12)
+        raise SourceError(
+            f"{path} is not an image that can be read (it begins with {head!r}): give {TOLD}, "
+            "such as gdal_translate makes"
+        )
+    _refuse_leading_elsewhere(path)
+    # absolute, because GDAL takes names that begin with some words for more than a path
+    dataset = rasterio.open(path.absolute(), driver=driver)
+    try:
+        if dataset.get_tag_item("OVERVIEW_FILE", dm="OVERVIEWS"):
+            raise SourceError(
+                f"{path} names another file as its overview: take that out (gdal_edit -unsetmd)"
+            )
+        _refuse_impossible_size(path, dataset, driver)
+    except BaseException:
+        dataset.close()
+        raise
+    return dataset
+
+
+def _driver(path: Path) -> str | None:
+    """The GDAL driver that opens a file, by its first bytes."""
+    with path.open("rb") as stream:
+        head = stream.read(12)
+    if head.startswith(b"RIFF") and head[8:] != b"WEBP":
+        return None
+    return next((name for name, begins in FORMATS.items() if head.startswith(begins)), None)
+
+
+def _refuse_leading_elsewhere(path: Path) -> None:
+    """SourceError where what lies beside a file would have GDAL open yet another file."""
+    for ending in SIDECARS:
+        sidecar = path.with_name(path.name + ending)
+        if not os.path.lexists(sidecar):
+            continue
+        if not sidecar.is_file():
+            raise SourceError(f"{sidecar}, beside {path.name}, is no file: move it away")
+        if not ending.endswith(".xml"):
+            if _driver(sidecar) != "GTiff":
+                raise SourceError(
+                    f"{sidecar}, beside {path.name}, is no TIFF file: move it away, or convert it"
+                )
+        elif b"OVERVIEW_FILE" in sidecar.read_bytes().upper():
+            raise SourceError(f"{sidecar} names another file as an overview: move it away")
+
+
+def _refuse_impossible_size(path: Path, dataset: Any, driver: str) -> None:
+    """SourceError where a header promises more than the file can hold, or than memory should."""
+    if not dataset.count:
+        return
+    if dataset.count > BANDS:
+        raise SourceError(
+            f"{path} has {dataset.count:,} bands, at most {BANDS:,} are read: extract some with gdal_translate"
+        )
+    pixel = sum(np.dtype(dtype).itemsize for dtype in dataset.dtypes)
+    told, size = dataset.width * dataset.height * pixel, path.stat().st_size
+    shape = f"{dataset.width:,} x {dataset.height:,} pixels of {pixel} bytes"
+    if told > max(WHOLE, size * RATIO):
+        raise SourceError(
+            f"{path} promises {shape} in a file of {size:,} bytes: its header is damaged, "
+            "copy or download it again"
+        )
+    rows, columns = dataset.block_shapes[0]
+    whole = rows * columns * pixel if driver in ("GTiff", "JP2OpenJPEG") else told
+    if whole > WHOLE:
+        raise SourceError(
+            f"{path} has {shape} in blocks of {columns:,} x {rows:,}, each to be held in memory whole: "
+            "make a tiled GeoTIFF of it (gdal_translate -co TILED=YES -co BIGTIFF=YES)"
+        )
 
 
 class _Handles(threading.local):
@@ -72,7 +176,7 @@ class _Handles(threading.local):
         key = (file.path, file.stamp)
         dataset = self.open.pop(key, None)
         if dataset is None:
-            dataset = rasterio.open(file.path)
+            dataset = _opened(file.path)
         self.open[key] = dataset
         while len(self.open) > HANDLES:
             self.open.popitem(last=False)[1].close()
@@ -93,10 +197,6 @@ def _unreadable(path: Path, error: Exception) -> SourceError:
     """The one line for a file that GDAL can't open or read."""
     if fault := fault_of(path, error):
         return SourceError(fault)
-    if "not recognized" in str(error):
-        with path.open("rb") as stream:
-            head = stream.read(12)
-        return SourceError(f"{path} is not an image GDAL can read (it begins with {head!r})")
     detail = str(error.__cause__ or error).splitlines()[0].removesuffix(".")
     return SourceError(
         f"{path} can't be read ({detail}): the file is damaged or cut off, copy or download it again"

@@ -82,7 +82,7 @@ class VolumeHeader:
 def has_volume_header(path: Path) -> bool:
     """Whether a file begins as a NIfTI (or ANALYZE) header does; False where it can't be read."""
     try:
-        return _order(_head(path, 4)) is not None
+        return path.is_file() and _order(_head(path, 4)) is not None
     except (OSError, SourceError):
         return False
 

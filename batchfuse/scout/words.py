@@ -31,7 +31,7 @@ __all__ = [
     "Numbers",
 ]
 
-IMAGES = (".tif", ".tiff", ".png", ".jpg", ".jpeg", ".jp2", ".vrt", ".img", ".bmp")
+IMAGES = (".tif", ".tiff", ".png", ".jpg", ".jpeg", ".jp2", ".bmp")
 """Endings that are looked at."""
 VOLUMES = (".nii", ".nii.gz")
 """Endings of NIfTI volumes."""

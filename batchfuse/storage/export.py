@@ -98,7 +98,11 @@ def write_png(picture: Picture, pieces: Pieces, path: Path) -> None:
 def signature_of(path: Path) -> dict[str, Any] | None:
     """What the file at ``path`` was made of, or None where it is no file of ours."""
     try:
-        with rasterio.Env(), rasterio.open(path) as dataset:
+        driver = "PNG" if path.suffix == ".png" else "GTiff"
+        if not path.is_file():
+            return None
+        # whatever lies at the place, nothing else is opened for it
+        with rasterio.Env(GDAL_PAM_ENABLED="NO"), rasterio.open(path.absolute(), driver=driver) as dataset:
             found = json.loads(dataset.tags().get(SIGNATURE, "null"))
     except (RasterioError, OSError, ValueError):
         return None

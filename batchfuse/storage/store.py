@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import os
 import re
 import shutil
 import uuid
@@ -40,6 +41,7 @@ __all__ = [
     "Store",
     "VolumeLayout",
     "is_store",
+    "refuse_links",
     "remove_store",
     "stores_within",
 ]
@@ -328,6 +330,18 @@ def is_store(path: Path) -> bool:
 def stores_within(folder: Path) -> list[Path]:
     """The stores that lie in a folder; not the hidden ones, which a kill left half made or half deleted."""
     return sorted(entry for entry in folder.iterdir() if not entry.name.startswith(".") and is_store(entry))
+
+
+def refuse_links(path: Path) -> None:
+    """StoreError where the store at ``path``, or a folder in it, is a link that leads writing elsewhere."""
+    linked = [path] if path.is_symlink() else []
+    for folder, folders, _ in os.walk(path):
+        linked += [found for name in folders if (found := Path(folder, name)).is_symlink()]
+    if linked:
+        raise StoreError(
+            f"{linked[0]} is a symbolic link, and nothing is written through it: put the store itself there, "
+            "or make `output.path` the link"
+        )
 
 
 def remove_store(path: Path) -> None:

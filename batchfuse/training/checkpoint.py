@@ -19,6 +19,8 @@ __all__ = ["Checkpoint", "checkpoint_path"]
 
 EVERY = 20.0
 """Seconds between two checkpoints; one takes about 10 ms."""
+MOST_THREADS = 1024
+"""Of torch, that a checkpoint can tell of."""
 _KIND = "training"
 _REMEDY = "--restart begins anew, another output leaves it alone"
 
@@ -48,6 +50,8 @@ class Checkpoint:
         """
         if not self.path.exists():
             return False
+        if not self.path.is_file():
+            raise WeightsError(f"the checkpoint {self.path} is no file: {_REMEDY}")
         try:
             found = read_tensors(self.path, _KIND)
         except (OSError, ValueError) as error:
@@ -57,7 +61,10 @@ class Checkpoint:
         if found.is_damaged:
             raise WeightsError(f"the checkpoint {self.path} is damaged: {_REMEDY}")
         self._check_identity(found.about)
-        self.threads = int(found.about.get("threads", self.threads))
+        threads = found.about.get("threads", self.threads)
+        if type(threads) is not int or not 1 <= threads <= MOST_THREADS:
+            raise WeightsError(f"the checkpoint {self.path} is damaged ({threads!r:.40} threads): {_REMEDY}")
+        self.threads = threads
         self._found = found
         return True
 

@@ -16,6 +16,8 @@ from batchfuse.fusion.color import luminance
 
 __all__ = ["Photograph", "read_photograph"]
 
+_FORMATS = ("BMP", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "TIFF", "WEBP")
+"""What Pillow may take a file for; of others some start programs (EPS) or follow links."""
 _HIGHEST = {"1": 1, "L": 255, "I;16": 65535, "I;16L": 65535, "I;16B": 65535, "I;16N": 65535, "I": 65535}
 
 
@@ -37,11 +39,13 @@ def read_photograph(path: Path) -> Photograph:
     Raises:
         SourceError: the file is missing, is no such image, or holds a single value.
     """
+    if path.exists() and not path.is_file():
+        raise SourceError(f"{path} is no file: name the photographs themselves")
     try:
         sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
         with warnings.catch_warnings():
             warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(path) as image:
+            with Image.open(path, formats=_FORMATS) as image:
                 image.load()
                 pixels = _gray(image, path)
     except SourceError:
