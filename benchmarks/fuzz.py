@@ -80,7 +80,8 @@ on_error: skip
 WORDS = [
     "null", "true", ".nan", ".inf", "-.inf", "1e999", "-1", "0", "0x7fffffffffffffffffff", "9" * 20, "~",
     "''", "[]", "{}", "[[]]", "{a: {b: c}}", "&a", "*a", "!!python/name:os.system", "!!binary", "<<:", "-",
-    "|", ">", '"\\0"', '"\\ud800"', "../../etc/passwd", "/dev/zero", "${HOME}", "/vsicurl/http://h/x", "{scene}",
+    "|", ">", '"\\0"', '"\\ud800"', "../../etc/passwd",
+    "/dev/zero", "${HOME}", "/vsicurl/http://h/x", "{scene}",
     "{scene}", "**", "inputs", "output", "path",
 ]  # fmt: skip
 
