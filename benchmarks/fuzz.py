@@ -79,9 +79,10 @@ on_error: skip
 """
 WORDS = [
     "null", "true", ".nan", ".inf", "-.inf", "1e999", "-1", "0", "0x7fffffffffffffffffff", "9" * 20, "~",
-    "''", "[]", "{}", "[[]]", "{a: {b: c}}", "&a", "*a", "!!python/name:os.system", "!!binary", "<<:", "-", "|",
-    ">", '"\\0"', '"\\ud800"', "../../etc/passwd", "/dev/zero", "${HOME}", "/vsicurl/http://h/x", "{scene}",
-    "**", "inputs", "output", "path",
+    "''", "[]", "{}", "[[]]", "{a: {b: c}}", "&a", "*a", "!!python/name:os.system", "!!binary", "<<:", "-",
+    "|", ">", '"\\0"', '"\\ud800"', "../../etc/passwd",
+    "/dev/zero", "${HOME}", "/vsicurl/http://h/x", "{scene}",
+    "{scene}", "**", "inputs", "output", "path",
 ]  # fmt: skip
 
 

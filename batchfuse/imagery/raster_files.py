@@ -58,7 +58,7 @@ def opened(path: Path) -> Iterator[Any]:
     try:
         with rasterio.Env(**SAFE), _opened(path) as dataset:
             yield dataset
-    except (RasterioError, CPLE_BaseError, OSError, ValueError, OverflowError) as error:
+    except (RasterioError, CPLE_BaseError, OSError, ValueError) as error:
         raise _unreadable(path, error) from error
 
 
@@ -81,7 +81,7 @@ def _read(file: SourceFile, band: int, window: Window, mask: bool) -> NDArray[An
             dataset = _handles.get(file)
             read = dataset.read_masks if mask else dataset.read
             return np.asarray(read(band, window=box))
-    except (RasterioError, CPLE_BaseError, OSError, ValueError, OverflowError) as error:
+    except (RasterioError, CPLE_BaseError, OSError) as error:
         raise _unreadable(file.path, error) from error
 
 
@@ -147,7 +147,7 @@ def _refuse_impossible_size(path: Path, dataset: Any, driver: str) -> None:
         return
     if dataset.count > BANDS:
         raise SourceError(
-            f"{path} has {dataset.count:,} bands, at most {BANDS:,} are read: extract some with gdal_translate"
+            f"{path} has {dataset.count:,} bands, {BANDS:,} at most: extract some with gdal_translate"
         )
     pixel = sum(np.dtype(dtype).itemsize for dtype in dataset.dtypes)
     told, size = dataset.width * dataset.height * pixel, path.stat().st_size

@@ -39,7 +39,7 @@ def read_photograph(path: Path) -> Photograph:
     Raises:
         SourceError: the file is missing, is no such image, or holds a single value.
     """
-    if path.exists() and not path.is_file():
+    if path.exists() and not path.is_file() and not path.is_dir():
         raise SourceError(f"{path} is no file: name the photographs themselves")
     try:
         sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
