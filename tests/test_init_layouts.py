@@ -551,6 +551,9 @@ def write_image(path: Path, bands: int = 1, size: int = 32, seed: int = 0) -> No
         Image.fromarray(rng.integers(0, 255, shape).astype(np.uint8)).save(
             path, format="PNG" if suffix == ".png" else "JPEG"
         )
+    elif suffix in (".msk", ".ovr"):  # what GDAL keeps beside a file
+        write_image(path.with_suffix(".beside.tif"), 1, size, seed)
+        path.with_suffix(".beside.tif").rename(path)
     else:
         path.write_text("{}")
 

@@ -218,11 +218,11 @@ def test_volumes_that_cannot_be_read_are_one_line(tmp_path: Path) -> None:
     assert "a_pet.nii is not NIfTI" in refused(tmp_path)
 
 
-def test_an_img_of_envi_stays_a_raster(tmp_path: Path) -> None:
+def test_an_img_of_envi_is_no_volume(tmp_path: Path) -> None:
     for name in ("a_ir", "a_vis"):
         (tmp_path / f"{name}.hdr").write_text("ENVI\n")
         (tmp_path / f"{name}.img").write_bytes(b"\0" * 100)
-    assert "2 images" in refused(tmp_path)
+    assert "no images (4 other files)" in refused(tmp_path)
 
 
 @pytest.mark.parametrize(
