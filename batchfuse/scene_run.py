@@ -124,6 +124,8 @@ class SceneRun:
         if not kept:
             self._compare(work)
         self._reduce(work, store)
+        if self.fused:
+            store.sweep()  # what workers left that were killed while they wrote
         store.seal()
         self._quicklook(work)
         self._export()
