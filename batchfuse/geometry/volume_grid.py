@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from batchfuse.geometry.window import Window
 
-__all__ = ["VolumeGrid"]
+__all__ = ["VolumeGrid", "millimetres"]
 
 Rows = tuple[tuple[float, float, float, float], ...]
 
@@ -91,3 +91,8 @@ class VolumeGrid:
         ends = [(-0.5, n - 0.5) for n in self.shape[::-1]]
         places = np.array(list(itertools.product(*ends)))
         return np.asarray(places @ self.affine[:3, :3].T + self.affine[:3, 3])
+
+
+def millimetres(units: int) -> float:
+    """In one of NIfTI's spatial units, by the code of a header's xyzt_units; an unknown one counts as mm."""
+    return {1: 1000.0, 2: 1.0, 3: 0.001}.get(units % 8, 1.0)

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from batchfuse.errors import SourceError
-from batchfuse.geometry.volume_grid import VolumeGrid
+from batchfuse.geometry.volume_grid import VolumeGrid, millimetres
 from batchfuse.imagery.files import DICOM_REMEDY, fault_of, identified
 from batchfuse.imagery.scene import SourceFile
 
@@ -30,7 +30,6 @@ MAGIC = {348: slice(344, 347), 540: slice(4, 7)}
 LONGEST, LARGEST = 10**6, 4 * 10**10  # voxels along an edge, and in a volume: more is damage
 DEFLATED = 1032  # bytes that one byte of a gzip file can become at most
 CIFTI = range(3000, 3100)  # intent codes of grayordinates and their connections
-MM = {1: 1000.0, 2: 1.0, 3: 0.001}  # of NIfTI's spatial units: metre, millimetre, micrometre
 APART = 1e-3  # voxels: sform and qform that differ by more place the volume differently
 COMPLEX = "complex voxels: save their magnitude or phase as real numbers first"
 COLOUR = "RGB voxels: save one channel, or their luminance, as numbers first"
@@ -239,7 +238,7 @@ def _place(
     affine = np.array(header.get_best_affine(), np.float64)
     codes = int(header["sform_code"]), int(header["qform_code"])
     # units of 0 are unknown: all programs take them for millimetres
-    affine[:3] *= MM.get(int(header["xyzt_units"]) % 8, 1.0)
+    affine[:3] *= millimetres(int(header["xyzt_units"]))
     placed = max(codes) > 0
     x, y, z, _ = shape
     try:
@@ -275,7 +274,7 @@ def _apart(header: Nifti1Header, shape: tuple[int, int, int, int]) -> float | No
     voxels = np.linalg.solve(sform[:3, :3], apart)
     if not np.linalg.norm(voxels, axis=0).max() > APART:
         return None
-    return float(np.linalg.norm(apart, axis=0).max()) * MM.get(int(header["xyzt_units"]) % 8, 1.0)
+    return float(np.linalg.norm(apart, axis=0).max()) * millimetres(int(header["xyzt_units"]))
 
 
 def _has_suffix(path: Path, suffix: str) -> bool:

@@ -19,7 +19,7 @@ from nibabel.spatialimages import HeaderDataError
 from numpy.typing import NDArray
 
 from batchfuse.errors import StoreError
-from batchfuse.geometry.volume_grid import VolumeGrid
+from batchfuse.geometry.volume_grid import VolumeGrid, millimetres
 from batchfuse.storage.files import said
 
 __all__ = ["export_header", "file_header", "header_for", "read_header", "signature_in", "stored_type"]
@@ -44,8 +44,6 @@ COMMENT = 6
 """NIFTI_ECODE_COMMENT."""
 SIGNATURE = b"BATCHFUSE "
 """How the comment begins that says what an export was made of."""
-MILLIMETRES = {1: 1000.0, 2: 1.0, 3: 0.001}
-"""In a metre, millimetre, micrometre, by NIfTI's code of the unit; an unknown one counts as a millimetre."""
 TEXTS = ("data_type", "db_name", "aux_file", "intent_name")
 """Fields of free text, beside descrip."""
 
@@ -249,7 +247,7 @@ def _with_room(header: Header, grid: VolumeGrid) -> Header:
 def _set_place(header: Header, grid: VolumeGrid) -> None:
     """Set shape and forms to a grid on the reference's lattice, in the header's own unit."""
     affine = grid.affine.copy()
-    affine[:3] /= MILLIMETRES.get(int(header["xyzt_units"]) % 8, 1.0)
+    affine[:3] /= millimetres(int(header["xyzt_units"]))
     before = header.get_best_affine()
     start = np.linalg.solve(before[:3, :3], affine[:3, 3] - before[:3, 3])
     dim = np.array(header["dim"])
