@@ -34,9 +34,9 @@ from batchfuse.picture import draw_quicklook
 from batchfuse.report.mosaic import Mosaic
 from batchfuse.report.progress import Progress
 from batchfuse.report.report import Outcome, versions
+from batchfuse.scene_layout import layout_of
 from batchfuse.source_contents import changed_contents, forget_contents, keep_contents
 from batchfuse.storage.check import Fault, check_store
-from batchfuse.storage.nifti_header import header_for
 from batchfuse.storage.pyramid import begun_level, levels_of, remove_levels
 from batchfuse.storage.repair import (
     forget_faults,
@@ -47,15 +47,7 @@ from batchfuse.storage.repair import (
     restore_metadata,
     take_out,
 )
-from batchfuse.storage.store import (
-    Layout,
-    RasterLayout,
-    Store,
-    VolumeLayout,
-    is_store,
-    refuse_links,
-    remove_store,
-)
+from batchfuse.storage.store import Store, is_store, refuse_links, remove_store
 from batchfuse.task import (
     Compute,
     Work,
@@ -210,7 +202,7 @@ class SceneRun:
         self._refuse_other(record)
         self.scalings, surveys = survey_of(path, record)
         work = Work(uuid.uuid4().hex, self.job, self.scalings, surveys, self.compute)
-        self.repaired += [f"{name} was not right" for name in restore_metadata(path, _layout(work), record)]
+        self.repaired += [f"{name} was not right" for name in restore_metadata(path, layout_of(work), record)]
         store = Store.open(path)
         store.sweep()
         checked = check_store(
@@ -268,7 +260,7 @@ class SceneRun:
             keep_contents(job.store, job.scene.sources)
         else:
             forget_contents(job.store)
-        return Store.create(job.store, _layout(work), record)
+        return Store.create(job.store, layout_of(work), record)
 
     def _fuse(self, work: Work, store: Store) -> None:
         name, progress = self.job.scene.name, self.progress
@@ -446,67 +438,3 @@ def survey_of(path: Path, record: Mapping[str, Any]) -> tuple[tuple[Scaling, ...
         raise StoreError(
             f"{path} is damaged: its record lacks {error}; --overwrite replaces the store"
         ) from error
-
-
-def _layout(work: Work) -> Layout:
-    """What fixes the bytes of the scene's empty store."""
-    return _volume_layout(work) if work.job.is_volume else _raster_layout(work)
-
-
-def _raster_layout(work: Work) -> RasterLayout:
-    job, made = work.job, encoding(work)
-    grid = job.scene.grid
-    assert isinstance(grid, Grid)
-    return RasterLayout(
-        grid=grid,
-        bands=_band_names(job),
-        dtype=job.dtype,
-        fill=made.fill,
-        tile_size=max(job.tiling.sizes),
-        zarr_format=job.zarr_format,
-        inner=job.shard,
-        scale=made.scale,
-        offset=made.offset,
-        units=_units(job),
-        long_name=_long_name(job),
-    )
-
-
-def _volume_layout(work: Work) -> VolumeLayout:
-    job, made = work.job, encoding(work)
-    grid = job.scene.grid
-    assert isinstance(grid, VolumeGrid)
-    scale, offset = (None if values is None else values[0] for values in (made.scale, made.offset))
-    return VolumeLayout(
-        grid=grid,
-        dtype=job.dtype,
-        fill=made.fill,
-        tile_sizes=job.tiling.sizes,
-        zarr_format=job.zarr_format,
-        inner=job.shard,
-        scale=scale,
-        offset=offset,
-        units=_units(job),
-        long_name=_long_name(job),
-        header=header_for(job.reference.files[0].path, grid, job.dtype, scale, offset),
-    )
-
-
-def _units(job: Job) -> str | None:
-    return job.reference.units if job.units == "reference" else None
-
-
-def _long_name(job: Job) -> str:
-    return f"{' + '.join(source.role for source in job.scene.sources)}, fused"
-
-
-def _band_names(job: Job) -> tuple[str, ...]:
-    """Names of the fused bands: the file's own where they tell the bands apart."""
-    bands = job.reference.bands
-    names = tuple(band.name for band in bands)
-    if job.color != "bands" and len(bands) == 1:
-        return ("fused",)
-    if all(names) and len(set(names)) == len(names):
-        return names
-    numbers = tuple(f"band {number}" for number in job.reference.numbers)
-    return numbers if job.color == "bands" else ("red", "green", "blue")

@@ -58,6 +58,7 @@ ORDER = (
     ("campaign_passes", "campaign"),
     ("picture", "task"),
     ("cuts",),
+    ("scene_layout",),
     ("scene_run",),
     ("exactness",),
     ("engine",),
