@@ -29,6 +29,28 @@ FINE = 1 / QUANTUM
 
 
 @compiled
+def _row(rows: FloatArray, begin: Place, z: int, y: int) -> tuple[float, float, float]:
+    """What the voxels of a row of the window have in common of their places in the source."""
+    return (
+        rows[0, 0] * (begin[0] + z) + rows[0, 3] + rows[0, 1] * (begin[1] + y),
+        rows[1, 0] * (begin[0] + z) + rows[1, 3] + rows[1, 1] * (begin[1] + y),
+        rows[2, 0] * (begin[0] + z) + rows[2, 3] + rows[2, 1] * (begin[1] + y),
+    )
+
+
+@compiled
+def _place(
+    rows: FloatArray, begin: Place, row: tuple[float, float, float], x: int
+) -> tuple[float, float, float]:
+    """Where a voxel of the row lies in the source (z, y, x), in whole quanta."""
+    return (
+        np.floor((row[0] + rows[0, 2] * (begin[2] + x)) * FINE + 0.5) * QUANTUM,
+        np.floor((row[1] + rows[1, 2] * (begin[2] + x)) * FINE + 0.5) * QUANTUM,
+        np.floor((row[2] + rows[2, 2] * (begin[2] + x)) * FINE + 0.5) * QUANTUM,
+    )
+
+
+@compiled
 def nearest(
     values: Voxels,
     valid: Mask,
@@ -43,13 +65,9 @@ def nearest(
     """The voxel under each centre."""
     for z in range(out.shape[0]):
         for y in range(out.shape[1]):
-            p = rows[0, 0] * (begin[0] + z) + rows[0, 3] + rows[0, 1] * (begin[1] + y)
-            q = rows[1, 0] * (begin[0] + z) + rows[1, 3] + rows[1, 1] * (begin[1] + y)
-            r = rows[2, 0] * (begin[0] + z) + rows[2, 3] + rows[2, 1] * (begin[1] + y)
+            row = _row(rows, begin, z, y)
             for x in range(out.shape[2]):
-                a = np.floor((p + rows[0, 2] * (begin[2] + x)) * FINE + 0.5) * QUANTUM
-                b = np.floor((q + rows[1, 2] * (begin[2] + x)) * FINE + 0.5) * QUANTUM
-                c = np.floor((r + rows[2, 2] * (begin[2] + x)) * FINE + 0.5) * QUANTUM
+                a, b, c = _place(rows, begin, row, x)
                 if not (a >= -0.5 and a < shape[0] - 0.5 and b >= -0.5 and b < shape[1] - 0.5):
                     continue
                 if not (c >= -0.5 and c < shape[2] - 0.5):
@@ -82,13 +100,9 @@ def trilinear(
     depth, height, width = shape
     for z in range(out.shape[0]):
         for y in range(out.shape[1]):
-            p = rows[0, 0] * (begin[0] + z) + rows[0, 3] + rows[0, 1] * (begin[1] + y)
-            q = rows[1, 0] * (begin[0] + z) + rows[1, 3] + rows[1, 1] * (begin[1] + y)
-            r = rows[2, 0] * (begin[0] + z) + rows[2, 3] + rows[2, 1] * (begin[1] + y)
+            row = _row(rows, begin, z, y)
             for x in range(out.shape[2]):
-                a = np.floor((p + rows[0, 2] * (begin[2] + x)) * FINE + 0.5) * QUANTUM
-                b = np.floor((q + rows[1, 2] * (begin[2] + x)) * FINE + 0.5) * QUANTUM
-                c = np.floor((r + rows[2, 2] * (begin[2] + x)) * FINE + 0.5) * QUANTUM
+                a, b, c = _place(rows, begin, row, x)
                 if not (a >= -0.5 and a < depth - 0.5 and b >= -0.5 and b < height - 0.5):
                     continue
                 if not (c >= -0.5 and c < width - 0.5) or out_valid[z, y, x]:
@@ -154,13 +168,9 @@ def tricubic(
     depth, height, width = shape
     for z in range(out.shape[0]):
         for y in range(out.shape[1]):
-            p = rows[0, 0] * (begin[0] + z) + rows[0, 3] + rows[0, 1] * (begin[1] + y)
-            q = rows[1, 0] * (begin[0] + z) + rows[1, 3] + rows[1, 1] * (begin[1] + y)
-            r = rows[2, 0] * (begin[0] + z) + rows[2, 3] + rows[2, 1] * (begin[1] + y)
+            row = _row(rows, begin, z, y)
             for x in range(out.shape[2]):
-                a = np.floor((p + rows[0, 2] * (begin[2] + x)) * FINE + 0.5) * QUANTUM
-                b = np.floor((q + rows[1, 2] * (begin[2] + x)) * FINE + 0.5) * QUANTUM
-                c = np.floor((r + rows[2, 2] * (begin[2] + x)) * FINE + 0.5) * QUANTUM
+                a, b, c = _place(rows, begin, row, x)
                 if not (a >= 1 and a < depth - 2 and b >= 1 and b < height - 2 and c >= 1 and c < width - 2):
                     continue
                 i, j, k = int(a) - 1 - start[0], int(b) - 1 - start[1], int(c) - 1 - start[2]
@@ -215,13 +225,9 @@ def average(
     """
     for z in range(out.shape[0]):
         for y in range(out.shape[1]):
-            p = rows[0, 0] * (begin[0] + z) + rows[0, 3] + rows[0, 1] * (begin[1] + y)
-            q = rows[1, 0] * (begin[0] + z) + rows[1, 3] + rows[1, 1] * (begin[1] + y)
-            r = rows[2, 0] * (begin[0] + z) + rows[2, 3] + rows[2, 1] * (begin[1] + y)
+            row = _row(rows, begin, z, y)
             for x in range(out.shape[2]):
-                a = np.floor((p + rows[0, 2] * (begin[2] + x)) * FINE + 0.5) * QUANTUM
-                b = np.floor((q + rows[1, 2] * (begin[2] + x)) * FINE + 0.5) * QUANTUM
-                c = np.floor((r + rows[2, 2] * (begin[2] + x)) * FINE + 0.5) * QUANTUM
+                a, b, c = _place(rows, begin, row, x)
                 if not (a >= -0.5 and a < shape[0] - 0.5 and b >= -0.5 and b < shape[1] - 0.5):
                     continue
                 if not (c >= -0.5 and c < shape[2] - 0.5):
