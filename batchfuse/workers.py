@@ -74,6 +74,11 @@ class _DaskPool:
         for name in LOGGERS:
             logging.getLogger(name).setLevel(logging.CRITICAL)
 
+    @property
+    def dashboard(self) -> str | None:
+        """See ``Pool``."""
+        return None
+
     def submit(self, function: Callable[..., Any], item: tuple[Any, ...]) -> Any:
         """See ``Pool``."""
         # a key that names the task's own function: Dask learns how long each kind takes, and, since they

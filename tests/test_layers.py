@@ -53,7 +53,7 @@ ORDER = (
     ("job",),
     ("budget", "scene_jobs"),
     ("plan",),
-    ("place",),
+    ("place", "worker_log"),
     ("changes", "cluster", "encoding", "exports", "source_contents", "status", "stored_recipe", "workers"),
     ("campaign_passes", "campaign"),
     ("picture", "task"),
