@@ -13,6 +13,7 @@ import socket
 import threading
 import time
 import traceback
+from collections.abc import Mapping
 from contextlib import suppress
 from functools import cache
 from importlib.metadata import version
@@ -68,7 +69,6 @@ def keep_log(
         atexit.register(end_log)
     _log.tell(
         "started",
-        worker=_host_and_process(),
         worker_name=name,
         version=version("batchfuse"),
         python=platform.python_version(),
@@ -161,7 +161,7 @@ class _Log:
         self._notes: set[str] = set()
 
     def tell(self, event: str, level: str = "info", **about: Any) -> None:
-        line = f"{event_line(event, level, about)}\n"
+        line = self._line(event, level, about)
         with self._lock:
             self._write(line)
 
@@ -174,8 +174,11 @@ class _Log:
 
     def end(self) -> None:
         with self._lock:
-            self._write(f"{event_line('ended', 'info', {})}\n")
+            self._write(self._line("ended", "info", {}))
             self._close()
+
+    def _line(self, event: str, level: str, about: Mapping[str, Any]) -> str:
+        return f"{event_line(event, level, {'worker': _host_and_process(), **about})}\n"
 
     def _write(self, line: str) -> None:
         global _fault

@@ -82,6 +82,7 @@ def test_a_log_begins_with_the_worker_and_has_each_task(
     assert done["seconds"] == round(task.seconds, 6)
     assert (note["event"], note["level"], note["scene"]) == ("note", "warning", "a")
     assert ended["event"] == "ended"
+    assert {line["worker"] for line in lines(path)} == {PROCESS}
     assert this_worker() == (PROCESS, "cluster-3")
 
 
