@@ -22,11 +22,10 @@ from batchfuse.dask_pool import SETTINGS, said
 from batchfuse.errors import RecipeError
 from batchfuse.profile import BATCH_SYSTEMS, Profile
 from batchfuse.recipe_mistakes import nearest
+from batchfuse.worker_log import FOLDER
 
-__all__ = ["LOGS", "Jobs", "job_arguments", "job_script", "jobs_told", "named_class", "will_never_start"]
+__all__ = ["Jobs", "job_arguments", "job_script", "jobs_told", "named_class", "will_never_start"]
 
-LOGS = "logs"
-"""Folder below the output folder for what jobs and workers write."""
 EXTRAS = {
     "dask_jobqueue": ("dask-jobqueue", "slurm"),
     "dask_kubernetes": ("dask-kubernetes", "kubernetes"),
@@ -87,7 +86,7 @@ def job_arguments(profile: Profile, folder: Path, needed: int) -> dict[str, Any]
     if cores < threads * processes:
         raise RecipeError(f"options.cores: found {cores}; {processes} x {threads} tiles at once need as many")
     memory = profile.memory_bytes or math.ceil(needed * SPARE / STEP) * STEP
-    logs = folder / LOGS
+    logs = folder / FOLDER
     given = _listed(options.pop("worker_extra_args", []), "worker_extra_args")
     before = _listed(options.pop("job_script_prologue", []), "job_script_prologue")
     scheduler = options.pop("scheduler_options", None) or {}

@@ -73,6 +73,10 @@ class Pool(Protocol):
     def device(self) -> str:
         """What tasks are told of the device."""
 
+    @property
+    def dashboard(self) -> str | None:
+        """The URL where a person sees what the workers are at, or None."""
+
     def kernel_threads(self, tiles: int) -> int | None:
         """The network's own threads in each task of a run of so many tiles; None leaves them alone."""
 
@@ -241,6 +245,9 @@ class Cluster:
 
 class ThreadPool:
     """Threads of this process."""
+
+    dashboard = None
+    """See ``Pool``."""
 
     def __init__(self, threads: int, device: str) -> None:
         self.slots = threads

@@ -12,16 +12,20 @@ import uuid
 from collections.abc import Callable, Sequence
 from concurrent.futures import CancelledError
 from contextlib import suppress
-from functools import cache
+from functools import lru_cache
 from importlib.metadata import version
-from typing import Any
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, NamedTuple
 
-from distributed import Future, KilledWorker
+from distributed import Future, KilledWorker, get_worker
+from distributed.comm import CommClosedError
 
 from batchfuse.cluster import Demand, Worker
 from batchfuse.errors import BlamedError, RecipeError, SceneError
 from batchfuse.place import device_named
 from batchfuse.report.progress import counted
+from batchfuse.worker_log import FOLDER, keep_log
 
 __all__ = ["DEATHS", "SETTINGS", "DaskPool", "said"]
 
@@ -49,7 +53,8 @@ class DaskPool:
 
     _client: Any
 
-    def __init__(self, device: str, demand: Demand) -> None:
+    def __init__(self, device: str, demand: Demand, logs: bool = False) -> None:
+        """``logs``: whether each worker keeps a log of its own below the output folder."""
         self.device = device
         """See ``Pool``."""
         self.demand = demand
@@ -57,6 +62,7 @@ class DaskPool:
         self.slots = 1
         """See ``Pool``."""
         self._token, self._numbers = uuid.uuid4().hex, itertools.count()
+        self._run = _Run(self._token, version("batchfuse"), device, demand.folder / FOLDER if logs else None)
         self._met: dict[str, Worker] = {}
         self._ended = threading.Event()
         self._alone = time.monotonic()
@@ -71,13 +77,18 @@ class DaskPool:
         """See ``Pool``: all that have been there."""
         return list(self._met.values())
 
+    @property
+    def dashboard(self) -> str | None:
+        """See ``Pool``: Dask shows it by means of bokeh, where that is installed."""
+        return self._client.dashboard_link or None if find_spec("bokeh") else None
+
     def submit(self, function: Callable[..., Any], item: tuple[Any, ...]) -> Any:
         """See ``Pool``."""
         # a key that names the task's own function: Dask learns how long each kind takes, and, since they
         # are one group, keeps them at the scheduler until a worker is free
         name = getattr(item[0], "__name__", function.__name__)
         key = (f"{name}-{self._token}", next(self._numbers))
-        return self._client.submit(run_as, _version(), function, *item, key=key)
+        return self._client.submit(run_as, self._run, function, *item, key=key)
 
     def result(self, future: Future[Any]) -> Any:
         """See ``Pool``."""
@@ -89,7 +100,7 @@ class DaskPool:
                 f"ended {deaths} workers, one after the other (killed by the system, most likely for "
                 "lack of memory): use a smaller `tiles.size`, or fewer `workers` or `threads` in the profile"
             ) from error
-        except CancelledError as error:
+        except (CancelledError, CommClosedError) as error:
             raise SceneError(
                 "the scheduler, or the connection to it, was lost: run it again to continue"
             ) from error
@@ -179,11 +190,31 @@ class DaskPool:
             logging.getLogger(name).setLevel(level)
 
 
-def run_as(wanted: str, function: Callable[..., Any], *item: Any) -> Any:
-    """Run by a worker: ``function(*item)``, unless another batchfuse than the wanted one would do it."""
-    if _version() != wanted:
-        raise SceneError(_other_version(f"{socket.gethostname()}:{os.getpid()}", _version(), wanted))
+class _Run(NamedTuple):
+    """What a worker has to know of the run that its task is of."""
+
+    token: str
+    version: str
+    device: str
+    logs: Path | None
+
+
+def run_as(run: _Run, function: Callable[..., Any], *item: Any) -> Any:
+    """Run by a worker: ``function(*item)``, unless another batchfuse than the run's own would do it."""
+    _join(run)
     return function(*item)
+
+
+@lru_cache(maxsize=1)
+def _join(run: _Run) -> None:
+    """What a worker does before its first task of a run."""
+    there = version("batchfuse")
+    if there != run.version:
+        raise SceneError(_other_version(f"{socket.gethostname()}:{os.getpid()}", there, run.version))
+    if run.logs is not None:
+        worker = get_worker()
+        threads = worker.state.nthreads
+        keep_log(run.logs, str(worker.name), device=device_named(run.device), threads=threads)
 
 
 def _introduction(device: str) -> tuple[str, str, str] | RecipeError:
@@ -192,11 +223,6 @@ def _introduction(device: str) -> tuple[str, str, str] | RecipeError:
         return version("batchfuse"), f"{socket.gethostname()}:{os.getpid()}", device_named(device)
     except RecipeError as error:
         return error
-
-
-@cache
-def _version() -> str:
-    return version("batchfuse")
 
 
 def _other_version(worker: str, there: str, here: str) -> str:

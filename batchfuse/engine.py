@@ -173,11 +173,13 @@ class _Runner:
         if not plan.jobs or (plan.failures and plan.recipe.on_error == "fail"):
             return
         if want := told_want(plan.jobs, self.profile):
-            self.progress.note(f"warning: {want}")
+            self.progress.warn(None, want)
         with opened_cluster(self.profile, self._demand()) as cluster:
             self._cluster = cluster
             if len(self.workers) > 1 or self.profile.cluster != "threads":
                 self.progress.note(_introduced(self.workers))
+            if cluster.pool.dashboard is not None:
+                self.progress.note(f"dashboard: {cluster.pool.dashboard}")
             threads = cluster.pool.kernel_threads(plan.tiles)
             compute = Compute(cluster.pool.device, self.profile.precision, threads)
             if self._measured(cluster):
@@ -240,7 +242,7 @@ class _Runner:
     def tell(self, outcome: Outcome) -> None:
         """Keeps an outcome, and says it."""
         self.outcomes[outcome.scene] = outcome
-        self.progress.end(outcome.scene, _line(outcome))
+        self.progress.end(outcome, _line(outcome))
         for warning in outcome.warnings if outcome.fused or outcome.repaired else ():
             self.progress.warn(outcome.scene, warning)
 
@@ -272,7 +274,7 @@ class _Runner:
         try:
             report.write(self.plan.recipe.output_folder / REPORT)
         except RecipeError as error:
-            self.progress.note(f"warning: {error}")
+            self.progress.warn(None, str(error))
 
     def _drive_all(self, cluster: Cluster, compute: Compute) -> None:
         jobs = iter(self.plan.jobs)
@@ -363,10 +365,7 @@ class _Runner:
                 scene.retries += 1
                 # what an earlier try of this run has begun is continued
                 scene.overwrite = scene.overwrite and not scene.begun
-                self.progress.note(
-                    f"{scene.job.scene.name}: {error}; tried again in {duration(pause)} "
-                    f"({scene.retries} of {self.retries})"
-                )
+                self.progress.retry(scene.job.scene.name, str(error), pause, scene.retries, self.retries)
                 self.halted.wait(pause)
 
 

@@ -19,13 +19,14 @@ from distributed.deploy.adaptive import Adaptive
 from distributed.deploy.cluster import Cluster as DaskCluster
 from distributed.diagnostics.plugin import WorkerPlugin
 
-from batchfuse.batch_system import LOGS, Jobs, job_arguments, jobs_told, named_class, will_never_start
+from batchfuse.batch_system import Jobs, job_arguments, jobs_told, named_class, will_never_start
 from batchfuse.cluster import Demand
 from batchfuse.dask_pool import LOOK, SETTINGS, TOLD, TOLD_AGAIN, DaskPool, said
 from batchfuse.errors import RecipeError
 from batchfuse.place import take_place
 from batchfuse.profile import Profile, is_batch_system
 from batchfuse.report.progress import counted
+from batchfuse.worker_log import FOLDER
 from batchfuse.workers import spared_from_interrupts
 
 __all__ = ["StartedPool"]
@@ -42,7 +43,7 @@ class StartedPool(DaskPool):
     """
 
     def __init__(self, profile: Profile, demand: Demand) -> None:
-        super().__init__(profile.device, demand)
+        super().__init__(profile.device, demand, logs=True)
         self.profile = profile
         self._range = profile.worker_range
         self._jobs: Jobs | None = Jobs() if is_batch_system(profile.cluster) else None
@@ -60,11 +61,6 @@ class StartedPool(DaskPool):
         except BaseException:
             self.close(at_once=True)
             raise
-
-    @property
-    def dashboard(self) -> str | None:
-        """The address of Dask's own page."""
-        return str(self._cluster.dashboard_link) if getattr(self._cluster, "dashboard_link", None) else None
 
     def kernel_threads(self, tiles: int) -> int | None:  # noqa: ARG002
         """See ``Pool``: of a job, its cores are shared by the tiles at once."""
@@ -93,7 +89,7 @@ class StartedPool(DaskPool):
             _, threads = profile.numbers()
             self._kernel_threads = max(1, options["cores"] // (options["processes"] * threads))
             options["job_cls"] = self._jobs.watched(found.job_cls)
-            logs = demand.folder / LOGS
+            logs = demand.folder / FOLDER
             logs.mkdir(exist_ok=True)
             _sweep(logs)
         if "silence_logs" in inspect.signature(found).parameters:
@@ -163,7 +159,7 @@ class StartedPool(DaskPool):
 
     def _last_words(self) -> str:
         """What the latest job wrote last, and where."""
-        logs = self.demand.folder / LOGS
+        logs = self.demand.folder / FOLDER
         files = sorted(logs.glob("*.err"), key=lambda path: path.stat().st_mtime)
         if not files:
             return f"look into {logs}"

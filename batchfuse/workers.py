@@ -81,7 +81,7 @@ class RemotePool(DaskPool):
     """The workers of a scheduler that runs already. They are left as they were found."""
 
     def __init__(self, profile: Profile, demand: Demand) -> None:
-        super().__init__(profile.device, demand)
+        super().__init__(profile.device, demand, logs=True)
         self._client = _connected(profile)
         try:
             self._wait_for_workers(1, PATIENCE, f"start some: dask worker {profile.cluster}")

@@ -200,7 +200,7 @@ def test_a_worker_with_another_version_or_device_is_refused(
 ) -> None:
     with pytest.raises(RecipeError, match=r"worker .*: device 'cuda:7' is not available"):
         batchfuse.run(recipe_of(scenes), Profile(cluster=scheduler.scheduler_address, device="cuda:7"))
-    told = iter(["1.0.0", "1.0.0", "9.9.9"])  # the workers, then the run
+    told = iter(["9.9.9", "1.0.0", "1.0.0", "9.9.9"])  # the run, the workers, the run
     monkeypatch.setattr(dask_pool, "version", lambda _: next(told))
     with pytest.raises(RecipeError, match=r"has batchfuse 1\.0\.0, here it is 9\.9\.9"):
         batchfuse.run(recipe_of(scenes), Profile.load(scheduler.scheduler_address))
