@@ -19,13 +19,13 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from distributed import Future, KilledWorker, get_worker
-from distributed.comm import CommClosedError
+from distributed.comm.core import CommClosedError
 
 from batchfuse.cluster import Demand, Worker
 from batchfuse.errors import BlamedError, RecipeError, SceneError
 from batchfuse.place import device_named
 from batchfuse.report.progress import counted
-from batchfuse.worker_log import FOLDER, keep_log
+from batchfuse.worker_log import FOLDER, end_log, keep_log
 
 __all__ = ["DEATHS", "SETTINGS", "DaskPool", "said"]
 
@@ -184,6 +184,9 @@ class DaskPool:
 
     def _leave(self, at_once: bool) -> None:
         self._ended.set()
+        if self._run.logs is not None and not at_once:
+            with suppress(Exception):  # they may all be gone
+                self._client.run(end_log, wait=False)
         with suppress(TimeoutError, OSError):
             self._client.close(timeout=1 if at_once else 10)
         for name, level in self._levels.items():

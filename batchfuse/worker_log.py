@@ -81,9 +81,9 @@ def keep_log(
 
 def end_log() -> None:
     """Writes the last line of this process's log, if it keeps one, and closes it."""
-    global _log
+    global _log, _name
     with _keeping:
-        log, _log = _log, None
+        log, _log, _name = _log, None, None
         atexit.unregister(end_log)
         if log is not None:
             log.end()

@@ -249,4 +249,4 @@ def test_verbose_lines_name_scene_tile_and_worker(folder: Path) -> None:
     done = call("run", folder / "recipe.yaml", "-v", "--only", "a")
     lines = [line for line in done.stderr.splitlines() if line.startswith("a: tile (")]
     assert len(lines) == 4
-    assert all(f":{os.getpid()}, " in line for line in lines)
+    assert all(f":{os.getpid()}" in line for line in lines)
