@@ -19,7 +19,7 @@ from batchfuse.imagery.tally import is_counted
 from batchfuse.imagery.volume_alignment import VolumeAlignment
 from batchfuse.job import Job
 from batchfuse.machine import memory
-from batchfuse.profile import Profile, is_remote
+from batchfuse.profile import Profile
 from batchfuse.report.progress import sized
 
 __all__ = ["memory_of_a_worker", "needed", "told_want", "within_memory"]
@@ -174,7 +174,7 @@ def _remedy(job: Job, limit: int) -> str:
 
 def told_want(jobs: Iterable[Job], profile: Profile) -> str | None:
     """A sentence where this machine has less memory than all of its workers need, and no limit is set."""
-    if profile.memory_bytes is not None or is_remote(profile.cluster):
+    if profile.memory_bytes is not None or profile.is_elsewhere:
         return None
     workers, threads = profile.numbers()
     wanted, there = workers * memory_of_a_worker(jobs, threads), memory()

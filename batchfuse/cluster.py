@@ -9,7 +9,8 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
-from queue import SimpleQueue
+from pathlib import Path
+from queue import Empty, SimpleQueue
 from typing import Any, Protocol, TypeVar
 
 from batchfuse.errors import BatchfuseError, BlamedError, SceneError
@@ -17,10 +18,10 @@ from batchfuse.machine import cores_each
 from batchfuse.place import device_named
 from batchfuse.profile import Profile
 
-__all__ = ["Cluster", "Pool", "Stopped", "ThreadPool", "Worker", "guarded", "opened_cluster"]
+__all__ = ["Cluster", "Demand", "Pool", "Stopped", "ThreadPool", "Worker", "guarded", "opened_cluster"]
 
 AHEAD = 2  # tasks waiting for each one running: enough to keep workers busy, and memory bounded
-LOOK = 1.0  # seconds after which a map that found no place looks whether workers have joined
+LOOK = 1.0  # seconds after which a map looks whether workers have joined, or the run was stopped
 
 T = TypeVar("T")
 
@@ -41,6 +42,22 @@ class Worker:
     """Tasks it runs at the same time."""
 
 
+@dataclass(frozen=True, slots=True)
+class Demand:
+    """What a run asks of those who start workers for it, and how it is told of them."""
+
+    folder: Path = Path()
+    """The output folder, which all workers see."""
+    memory: int = 0
+    """Bytes that a worker needs."""
+    tiles_left: Callable[[], int] = lambda: 1
+    """Tiles that were not fused yet."""
+    tell: Callable[[str], None] = lambda _: None
+    """Takes a line for people."""
+    halt: Callable[[str], None] = lambda _: None
+    """Ends the run, for this reason: no workers are to be had any more."""
+
+
 class Pool(Protocol):
     """What runs tasks. Futures are those of ``concurrent.futures``, or Dask's, which are alike."""
 
@@ -55,6 +72,10 @@ class Pool(Protocol):
     @property
     def device(self) -> str:
         """What tasks are told of the device."""
+
+    @property
+    def dashboard(self) -> str | None:
+        """The URL where a person sees what the workers are at, or None."""
 
     def kernel_threads(self, tiles: int) -> int | None:
         """The network's own threads in each task of a run of so many tiles; None leaves them alone."""
@@ -73,7 +94,7 @@ class Pool(Protocol):
 
 
 @contextmanager
-def opened_cluster(profile: Profile) -> Iterator[Cluster]:
+def opened_cluster(profile: Profile, demand: Demand | None = None) -> Iterator[Cluster]:
     """The cluster that a profile describes; closed at once where the run is broken off.
 
     Raises RecipeError where its workers or its device can't be had.
@@ -83,7 +104,7 @@ def opened_cluster(profile: Profile) -> Iterator[Cluster]:
     else:
         from batchfuse.workers import opened_pool  # imports Dask, which takes a second
 
-        pool = opened_pool(profile)
+        pool = opened_pool(profile, demand or Demand())
     finished = False
     try:
         yield Cluster(pool)
@@ -136,7 +157,10 @@ class Cluster:
                 self._withdraw_if_stopped(held)
                 if not held:
                     break
-                future = finished.get()
+                try:
+                    future = finished.get(timeout=LOOK)
+                except Empty:  # more workers may have joined, or the run was stopped while there is none
+                    continue
                 if future not in held:  # withdrawn
                     continue
                 item = held.pop(future)
@@ -221,6 +245,9 @@ class Cluster:
 
 class ThreadPool:
     """Threads of this process."""
+
+    dashboard = None
+    """See ``Pool``."""
 
     def __init__(self, threads: int, device: str) -> None:
         self.slots = threads

@@ -11,17 +11,17 @@ import uuid
 from collections.abc import Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field, replace
+from itertools import islice
 from pathlib import Path
 
-from batchfuse.budget import told_want, within_memory
+from batchfuse.budget import memory_of_a_worker, told_want, within_memory
 from batchfuse.campaign import ready
-from batchfuse.cluster import Cluster, Stopped, Worker, opened_cluster
+from batchfuse.cluster import Cluster, Demand, Stopped, Worker, opened_cluster
 from batchfuse.errors import FullError, PassingError, RecipeError, SceneError
 from batchfuse.imagery.naming import natural_order
 from batchfuse.job import Job
 from batchfuse.pace import Pace
 from batchfuse.plan import Plan, make_plan
-from batchfuse.profile import is_remote
 from batchfuse.recipe import Profile, Recipe
 from batchfuse.report.progress import Progress, Silence, counted, duration
 from batchfuse.report.report import Outcome, Report, check_writable
@@ -98,7 +98,7 @@ def run_plan(
     profile = within_memory(plan.jobs, profile or Profile())
     folder = plan.recipe.output_folder
     _prepare(folder)
-    if is_remote(profile.cluster):
+    if profile.is_elsewhere:
         plan = plan.absolute()
     runner = _Runner(plan, profile, overwrite, progress or Silence(), retries, checksum)
     with Lease(folder, on_loss=runner.halt):
@@ -151,8 +151,7 @@ class _Runner:
     retries: int
     checksum: bool
     outcomes: dict[str, Outcome] = field(default_factory=dict)
-    running: set[str] = field(default_factory=set)
-    workers: Sequence[Worker] = ()
+    running: dict[str, SceneRun] = field(default_factory=dict)
     interrupted: bool = False
     warnings: tuple[str, ...] = ()
     halted: threading.Event = field(default_factory=threading.Event)
@@ -174,15 +173,37 @@ class _Runner:
         if not plan.jobs or (plan.failures and plan.recipe.on_error == "fail"):
             return
         if want := told_want(plan.jobs, self.profile):
-            self.progress.note(f"warning: {want}")
-        with opened_cluster(self.profile) as cluster:
-            self._cluster, self.workers = cluster, cluster.pool.workers
+            self.progress.warn(None, want)
+        with opened_cluster(self.profile, self._demand()) as cluster:
+            self._cluster = cluster
             if len(self.workers) > 1 or self.profile.cluster != "threads":
                 self.progress.note(_introduced(self.workers))
+            if cluster.pool.dashboard is not None:
+                self.progress.note(f"dashboard: {cluster.pool.dashboard}")
             threads = cluster.pool.kernel_threads(plan.tiles)
             compute = Compute(cluster.pool.device, self.profile.precision, threads)
             if self._measured(cluster):
                 self._drive_all(cluster, compute)
+
+    @property
+    def workers(self) -> Sequence[Worker]:
+        """The processes that have fused so far."""
+        return self._cluster.pool.workers if self._cluster is not None else ()
+
+    def _demand(self) -> Demand:
+        threads = self.profile.numbers()[1]
+        return Demand(
+            folder=self.plan.recipe.output_folder.resolve(),
+            memory=memory_of_a_worker(self.plan.jobs, threads),
+            tiles_left=self._tiles_left,
+            tell=self.progress.note,
+            halt=self.halt,
+        )
+
+    def _tiles_left(self) -> int:
+        """Tiles that are neither there nor given up."""
+        left = sum(len(job.tiling) for job in self.plan.jobs if job.scene.name not in self.outcomes)
+        return max(0, left - sum(scene.told for scene in list(self.running.values())))
 
     def halt(self, reason: str) -> None:
         """Begins no further tile; the scenes under way end as interrupted, for this reason."""
@@ -221,7 +242,7 @@ class _Runner:
     def tell(self, outcome: Outcome) -> None:
         """Keeps an outcome, and says it."""
         self.outcomes[outcome.scene] = outcome
-        self.progress.end(outcome.scene, _line(outcome))
+        self.progress.end(outcome, _line(outcome))
         for warning in outcome.warnings if outcome.fused or outcome.repaired else ():
             self.progress.warn(outcome.scene, warning)
 
@@ -253,16 +274,21 @@ class _Runner:
         try:
             report.write(self.plan.recipe.output_folder / REPORT)
         except RecipeError as error:
-            self.progress.note(f"warning: {error}")
+            self.progress.warn(None, str(error))
 
     def _drive_all(self, cluster: Cluster, compute: Compute) -> None:
-        # scenes in the phases before and after fusing leave places free for those that fuse
-        drivers = max(1, min(len(self.plan.jobs), 2 * cluster.slots + 1))
-        pool = ThreadPoolExecutor(drivers, thread_name_prefix="scene")
+        jobs = iter(self.plan.jobs)
+        pool = ThreadPoolExecutor(max(1, len(self.plan.jobs)), thread_name_prefix="scene")
         waits = True
+        pending: set[Future[Outcome | None]] = set()
         try:
-            pending = {pool.submit(self._drive, cluster, compute, job) for job in self.plan.jobs}
-            while pending:
+            while True:
+                # scenes in the phases before and after fusing leave places free for those that fuse; more
+                # are begun once workers have joined
+                for job in islice(jobs, max(0, 2 * cluster.slots + 1 - len(pending))):
+                    pending.add(pool.submit(self._drive, cluster, compute, job))
+                if not pending:
+                    break
                 pending = self._watched(pending)
         except KeyboardInterrupt:
             waits = False
@@ -304,9 +330,9 @@ class _Runner:
         if self.halted.is_set():
             return None
         name = job.scene.name
-        self.running.add(name)
         started = time.monotonic()
         scene = SceneRun(cluster, compute, self.overwrite, self.progress, job, self.pace)
+        self.running[name] = scene
         scene.checksum = self.checksum
         try:
             outcome = self._tried(scene)
@@ -324,7 +350,7 @@ class _Runner:
             outcome = scene.outcome("interrupted", f"{stopped}: run it again to continue")
         outcome = replace(outcome, seconds=round(time.monotonic() - started, 3))
         self.tell(outcome)
-        self.running.discard(name)
+        del self.running[name]
         return outcome
 
     def _tried(self, scene: SceneRun) -> Outcome:
@@ -339,10 +365,7 @@ class _Runner:
                 scene.retries += 1
                 # what an earlier try of this run has begun is continued
                 scene.overwrite = scene.overwrite and not scene.begun
-                self.progress.note(
-                    f"{scene.job.scene.name}: {error}; tried again in {duration(pause)} "
-                    f"({scene.retries} of {self.retries})"
-                )
+                self.progress.retry(scene.job.scene.name, str(error), pause, scene.retries, self.retries)
                 self.halted.wait(pause)
 
 

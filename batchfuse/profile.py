@@ -14,19 +14,52 @@ from batchfuse.errors import RecipeError
 from batchfuse.machine import cores
 from batchfuse.recipe_file import read_document, shown
 from batchfuse.recipe_mistakes import nearest, unknown_key, wrong
-from batchfuse.recipe_values import SettingsFile, Text, built
+from batchfuse.recipe_values import Count, Settings, SettingsFile, Text, built
 
-__all__ = ["Profile", "is_remote", "profile_schema"]
+__all__ = ["BATCH_SYSTEMS", "Profile", "WorkerRange", "is_batch_system", "is_remote", "profile_schema"]
 
 SHIPPED = Path(__file__).parent / "profiles"
 """The folder of the profiles that have names."""
-LATER = ("cuda", "slurm", "pbs", "sge", "lsf", "oar", "htcondor")
-"""Clusters still to come; a Dask cluster class by import path is another."""
+BATCH_SYSTEMS = {
+    "slurm": "dask_jobqueue.SLURMCluster",
+    "pbs": "dask_jobqueue.PBSCluster",
+    "sge": "dask_jobqueue.SGECluster",
+    "lsf": "dask_jobqueue.LSFCluster",
+    "oar": "dask_jobqueue.OARCluster",
+    "htcondor": "dask_jobqueue.HTCondorCluster",
+}
+"""The batch systems that start workers as jobs, and Dask's class for each."""
+HERE = ("threads", "processes", "cuda")
+"""Clusters of this machine alone."""
+IMPORT_PATH = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)+")
+"""Where Python finds a class."""
 ADDRESS = re.compile(r"(tcp|tls)://[^/\s]+:[0-9]{1,5}")
 """A Dask scheduler's address."""
 TLS = ("tls_ca_file", "tls_client_cert", "tls_client_key")
 """What ``options`` may hold for a tls:// address: paths."""
-NOW = "threads, processes, a scheduler's address (tcp://host:8786) or its scheduler file (scheduler.json)"
+OURS = {
+    "n_workers": "say `workers`",
+    "memory": "say `memory` beside `cluster`",
+    **dict.fromkeys(
+        ("asynchronous", "config_name", "job_cls", "loop", "name", "scheduler_cls", "silence_logs"),
+        "batchfuse sets it",
+    ),
+}
+"""What ``options`` of a cluster class may not hold."""
+ALLOWED = (
+    f"{', '.join((*HERE, *BATCH_SYSTEMS))}, a scheduler's address (tcp://host:8786) or its scheduler file "
+    "(scheduler.json), or a Dask cluster class by import path (dask_kubernetes.operator.KubeCluster)"
+)
+TILES_OF_A_JOB = 4  # tiles at once, and cores, of a worker that a batch system starts, unless told
+
+
+class WorkerRange(Settings):
+    """Fewest and most workers, where they come and go with the tiles that are left."""
+
+    minimum: Annotated[int, Field(strict=True, ge=0, le=1024)] = 0
+    """Kept as long as the run lasts."""
+    maximum: Annotated[Count, Field(le=1024)]
+    """Never more."""
 
 
 def _number(value: Any) -> Any:
@@ -35,14 +68,34 @@ def _number(value: Any) -> Any:
     return value
 
 
+def _workers(value: Any) -> Any:
+    if isinstance(value, WorkerRange):
+        return value
+    if not isinstance(value, dict):
+        return _number(value)
+    low, high = value.get("minimum", 0), value.get("maximum", 0)
+    numbers = type(low) is int and type(high) is int and 0 <= low <= high <= 1024 and high > 0
+    if not numbers or not value.keys() <= {"minimum", "maximum"}:
+        raise wrong(f"found {shown(value)}; give {{minimum: 0, maximum: 20}}, the maximum at most 1024")
+    return WorkerRange(minimum=low, maximum=high)
+
+
 def _cluster(text: str) -> str:
-    if text in ("threads", "processes") or is_remote(text):
+    if text in (*HERE, *BATCH_SYSTEMS) or is_remote(text) or IMPORT_PATH.fullmatch(text):
         return text
-    if text in LATER or re.fullmatch(r"\w+(\.\w+)+", text):
-        raise wrong(f"{shown(text)} is not built yet; what works now: {NOW}")
-    meant = nearest(text, ("threads", "processes", *LATER))
+    meant = nearest(text, (*HERE, *BATCH_SYSTEMS))
     guess = f'; did you mean "{meant}"?' if meant else ";"
-    raise wrong(f"found {shown(text)}{guess} allowed: {NOW}")
+    raise wrong(f"found {shown(text)}{guess} allowed: {ALLOWED}")
+
+
+def is_batch_system(text: str) -> bool:
+    """Whether workers of this cluster are the jobs of a batch system."""
+    return text in BATCH_SYSTEMS or text.startswith("dask_jobqueue.")
+
+
+def _is_class(text: str) -> bool:
+    """Whether this is a cluster class of which nothing is known but its name."""
+    return not (text in HERE or is_batch_system(text) or is_remote(text))
 
 
 def is_remote(text: str) -> bool:
@@ -51,12 +104,20 @@ def is_remote(text: str) -> bool:
 
 
 def _options(options: dict[str, Any], info: ValidationInfo) -> dict[str, Any]:
-    secure = str(info.data.get("cluster")).startswith("tls://")
-    allowed = TLS if secure else ()
+    cluster = str(info.data.get("cluster"))
+    if cluster in HERE or is_remote(cluster):
+        return _certificates(options, cluster)
+    for key in options:
+        if key in OURS:
+            raise wrong(f"can't be given here: {OURS[key]}", below=(key,))
+    return options
+
+
+def _certificates(options: dict[str, Any], cluster: str) -> dict[str, Any]:
+    allowed = TLS if cluster.startswith("tls://") else ()
     for key, value in options.items():
         if key not in allowed:
-            only = f"{info.data.get('cluster')} takes {', '.join(allowed) or 'none'}"
-            raise wrong(f"is no option here: {only}", below=(key,))
+            raise wrong(f"is no option here: {cluster} takes {', '.join(allowed) or 'none'}", below=(key,))
         if not isinstance(value, str):
             raise wrong(f"found {shown(value)}; give a path", below=(key,))
     return options
@@ -87,18 +148,20 @@ class Profile(SettingsFile):
     """Where a recipe runs."""
 
     cluster: Annotated[Text, AfterValidator(_cluster)] = "threads"
-    """threads, processes, a scheduler's address such as tcp://host:8786, or its scheduler file
-    (scheduler.json, relative to the profile). Still to come: cuda, slurm, a Dask cluster class by import
-    path."""
-    workers: Annotated[int | Literal["auto"], BeforeValidator(_number)] = "auto"
-    """Processes, of `processes`. auto: one a GPU where there are several, else one for every four cores, and
-    at least two."""
+    """threads, processes or cuda (a process for each GPU) of this machine; slurm, pbs, sge, lsf, oar or
+    htcondor: jobs of a batch system; a scheduler's address such as tcp://host:8786, or its scheduler file
+    (scheduler.json, relative to the profile); or any Dask cluster class by import path, such as
+    dask\\_kubernetes.operator.KubeCluster."""
+    workers: Annotated[int | Literal["auto"] | WorkerRange, BeforeValidator(_workers)] = "auto"
+    """Processes. auto: of `processes` one a GPU where there are several, else one for every four cores, and
+    at least two; of `cuda` one a GPU; elsewhere one. Where workers are jobs or of a cluster class also
+    {minimum: 0, maximum: 20}: as many as there are tiles left for."""
     threads: Annotated[int | Literal["auto"], BeforeValidator(_number)] = "auto"
-    """Tiles at once in each process. auto: as many as suit the cores; the network's own threads are set so
-    that the cores are not oversubscribed. A scheduler's workers have threads of their own."""
+    """Tiles at once in each process. auto: as many as suit the cores, of a job 4; the network's own threads
+    are set so that the cores are not oversubscribed. A scheduler's workers have threads of their own."""
     memory: Annotated[Text, AfterValidator(_memory)] | None = None
     """What a worker may use, such as 16GB: as many tiles at once as need no more, and a recipe whose tiles
-    need more is refused. Default: no limit."""
+    need more is refused. Default: no limit; a job asks for what the recipe needs."""
     device: Annotated[Text, AfterValidator(_device)] = "auto"
     """auto, cpu, cuda, cuda:N or mps. auto: a CUDA GPU when there is one."""
     precision: Annotated[Literal["auto", "float32", "bfloat16", "float16"], built("auto", "float32")] = "auto"
@@ -106,8 +169,9 @@ class Profile(SettingsFile):
     options: Annotated[
         dict[str, JsonValue], BeforeValidator(lambda value: value or {}), AfterValidator(_options)
     ] = Field(default_factory=dict)
-    """Of a tls:// address: tls_ca_file, tls_client_cert and tls_client_key, relative to the profile. Without
-    them Dask's own settings count."""
+    """Of a batch system or cluster class: the arguments of Dask's class, such as {queue: debug}. Of a tls://
+    address: tls_ca_file, tls_client_cert and tls_client_key, relative to the profile; without them Dask's own
+    settings count."""
     folder: SkipJsonSchema[Path] = Field(default=Path(), exclude=True)
     """The folder that relative paths start from: the profile's own. Not a key of the file."""
 
@@ -128,9 +192,12 @@ class Profile(SettingsFile):
 
     @field_validator("memory")
     @classmethod
-    def _memory_is_of_workers_here(cls, memory: str | None, info: ValidationInfo) -> str | None:
-        if memory is not None and is_remote(str(info.data.get("cluster"))):
+    def _memory_is_of_workers_of_ours(cls, memory: str | None, info: ValidationInfo) -> str | None:
+        cluster = str(info.data.get("cluster"))
+        if memory is not None and is_remote(cluster):
             raise wrong("a scheduler's workers are started elsewhere, with their own limit: leave it out")
+        if memory is not None and _is_class(cluster):
+            raise wrong(f"{cluster} has a name of its own for it: say it in `options`")
         return memory
 
     @property
@@ -140,22 +207,47 @@ class Profile(SettingsFile):
 
     @field_validator("workers", "threads")
     @classmethod
-    def _number_suits_the_cluster(cls, number: int | str, info: ValidationInfo) -> int | str:
+    def _number_suits_the_cluster(
+        cls, number: int | str | WorkerRange, info: ValidationInfo
+    ) -> int | str | WorkerRange:
         cluster = str(info.data.get("cluster"))
-        if number != "auto" and is_remote(cluster):
+        if number == "auto":
+            return number
+        if is_remote(cluster):
             raise wrong("a scheduler's workers are started elsewhere, with their own number: leave it out")
-        if info.field_name == "workers" and cluster == "threads" and number not in ("auto", 1):
+        if info.field_name == "threads" and _is_class(cluster):
+            raise wrong(f"{cluster} has a name of its own for it: say it in `options`")
+        if cluster in HERE and isinstance(number, WorkerRange):
+            raise wrong(f"workers of {cluster} don't come and go: give a number")
+        if info.field_name == "workers" and cluster == "threads" and number != 1:
             raise wrong(f"found {number}, but threads are of one process: say `cluster: processes`")
         return number
 
+    @property
+    def is_elsewhere(self) -> bool:
+        """Whether workers may be on other machines."""
+        return self.cluster not in HERE
+
+    @property
+    def worker_range(self) -> WorkerRange:
+        """Fewest and most workers that are asked for."""
+        if isinstance(self.workers, WorkerRange):
+            return self.workers
+        number = 1 if self.workers == "auto" else self.workers
+        return WorkerRange(minimum=number, maximum=number)
+
     def numbers(self, gpus: int = 0) -> tuple[int, int]:
-        """Processes on this machine, and tiles at once in each, where there are so many GPUs to share out."""
-        if is_remote(self.cluster):
-            return 1, 1  # theirs are known only there
+        """Processes, and tiles at once in each, where this machine has so many GPUs to share out."""
+        if is_remote(self.cluster) or _is_class(self.cluster):
+            return self.worker_range.maximum, 1  # their threads are known only there
+        if is_batch_system(self.cluster):
+            return self.worker_range.maximum, TILES_OF_A_JOB if self.threads == "auto" else self.threads
         if self.cluster == "threads":
             workers = 1
         elif self.workers != "auto":
-            workers = self.workers
+            workers = self.worker_range.maximum
+        elif self.cluster == "cuda":
+            workers = max(1, gpus)
         else:
             workers = gpus if gpus > 1 else min(cores(), max(2, cores() // 4))
         return workers, max(1, cores() // workers) if self.threads == "auto" else self.threads
@@ -175,11 +267,6 @@ def _file(name_or_path: str) -> Path:
     shipped = sorted(path.stem for path in SHIPPED.glob("*.yaml"))
     if name_or_path in shipped:
         return SHIPPED / f"{name_or_path}.yaml"
-    if name_or_path in LATER:
-        raise RecipeError(
-            f"profile {shown(name_or_path)} is not built yet; what works now: {', '.join(shipped)}, "
-            "a .yaml file, or a scheduler's address"
-        )
     if "://" in name_or_path:
         raise RecipeError(
             f"profile {shown(name_or_path)} is no scheduler's address: write tcp://host:port or tls://host:port"

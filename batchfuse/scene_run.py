@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial, reduce
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,8 +30,9 @@ from batchfuse.imagery.scaling import Scaling
 from batchfuse.job import Job
 from batchfuse.pace import Pace
 from batchfuse.picture import draw_quicklook
+from batchfuse.report.account import FUSING
 from batchfuse.report.mosaic import Mosaic
-from batchfuse.report.progress import Progress
+from batchfuse.report.progress import FusedTile, Progress
 from batchfuse.report.report import Outcome, versions
 from batchfuse.scene_layout import layout_of
 from batchfuse.source_contents import changed_contents, forget_contents, keep_contents
@@ -60,6 +60,7 @@ from batchfuse.task import (
     survey_tile,
     thumbnail_tile,
 )
+from batchfuse.worker_log import Task, noted, taken_fault, this_worker
 
 __all__ = ["SceneRun", "stored_survey"]
 
@@ -266,24 +267,29 @@ class SceneRun:
         name, progress = self.job.scene.name, self.progress
         unwritten = store.unwritten(self.job.tiling)
         there = len(self.job.tiling) - len(unwritten)
+        if unwritten:
+            progress.phase(name, FUSING, min(self.told, there), len(self.job.tiling))
         # of a scene that is tried again, those that were told of before are not told again
         progress.skip(name, max(0, there - self.told))
         self.told = max(self.told, there)
         sizes = {tile.index: tile.core.size for tile in unwritten}
         groups = self.pace.groups(list(sizes), self.cluster.slots)
         try:
-            for written, seconds, notes in self.cluster.map(_fused_tiles, ((work, some) for some in groups)):
-                self.pace.learn(len(written), seconds)
-                self.notes += [note for note in notes if note not in self.notes]
-                for index, size in written:
+            for group in self.cluster.map(_fused_tiles, ((work, some) for some in groups)):
+                self.pace.learn(len(group.tiles), sum(seconds for *_, seconds in group.tiles))
+                self.notes += [note for note in group.notes if note not in self.notes]
+                if group.fault is not None:
+                    progress.warn(None, group.fault)
+                for index, size, began, seconds in group.tiles:
                     self.fused += 1
                     self.told += 1
                     self.bytes += size
-                    progress.tile(name, sizes[index])
+                    by = group.worker, group.worker_name
+                    progress.tile(name, FusedTile(index, sizes[index], size, *by, began, seconds))
         except BlamedError as error:
-            group = error.item[1] if error.item else ()
+            indices = error.item[1] if error.item else ()
             # they are fused in this order: the first that is not there ended the workers
-            guilty = next((index for index in group if not store.is_written(index)), "of the scene")
+            guilty = next((index for index in indices if not store.is_written(index)), "of the scene")
             raise BlamedError(f"tile {guilty} {error}") from error
 
     def _compare(self, work: Work) -> None:
@@ -372,9 +378,6 @@ class SceneRun:
         for name in outdated(self.job.store, self.job.exports) if self.fused else ():
             self.notes.append(f"{name} beside it shows an earlier image: export it again, or delete it")
         items = [(self.job.store, wanted, self.fused > 0) for wanted in self.job.exports]
-        if not items:
-            return
-        self.progress.phase(self.job.scene.name, "export", 0, len(items))
         try:
             for exported in self._mapped("export", export_again, items):
                 self.exports.append(str(exported.path))
@@ -389,22 +392,66 @@ class SceneRun:
         self, phase: str, function: Callable[..., T], items: Sequence[tuple[Any, ...]]
     ) -> Iterator[T]:
         """The results of a phase other than fusing, in the order they come, with its progress told."""
+        name = self.job.scene.name
+        if items:
+            self.progress.phase(name, phase, 0, len(items))
         try:
-            for done, result in enumerate(self.cluster.map(function, items), start=1):
-                self.progress.phase(self.job.scene.name, phase, done, len(items))
+            for done, result in enumerate(self.cluster.map(_Told(function, name, phase), items), start=1):
+                self.progress.phase(name, phase, done, len(items))
                 yield result
         except BlamedError as error:
             indices = [part for part in error.item if isinstance(part, tuple)]
             raise BlamedError(f"{phase}{f', tile {indices[0]}' if indices else ''}: {error}") from error
 
 
-def _fused_tiles(
-    work: Work, indices: Sequence[tuple[int, ...]]
-) -> tuple[list[tuple[tuple[int, ...], int]], float, tuple[str, ...]]:
-    """Each tile's index with its bytes on disk, the seconds of all, and what a person should know of them."""
-    began = time.monotonic()
-    written = [(index, fuse_tile(work, index)) for index in indices]
-    return written, time.monotonic() - began, fuser_notes(work)
+class _Group(NamedTuple):
+    """Tiles that one task fused."""
+
+    worker: str
+    """The process, as host:pid."""
+    worker_name: str | None
+    """What the cluster calls it."""
+    tiles: list[tuple[tuple[int, ...], int, float, float]]
+    """Index, bytes on disk, when it began (seconds since 1970), how many seconds it took."""
+    notes: tuple[str, ...]
+    """What a person should know of them."""
+    fault: str | None
+    """Why the worker keeps no log, if it should and this was not said before."""
+
+
+def _fused_tiles(work: Work, indices: Sequence[tuple[int, ...]]) -> _Group:
+    """A task: fuses tiles one after the other."""
+    name, tiles = work.job.scene.name, []
+    for index in indices:
+        with Task(name, FUSING, index) as task:
+            task.bytes = size = fuse_tile(work, index)
+        tiles.append((index, size, task.began, task.seconds))
+    notes = fuser_notes(work)
+    for note in notes:
+        noted(name, note)
+    return _Group(*this_worker(), tiles, notes, taken_fault())
+
+
+@dataclass(frozen=True, slots=True)
+class _Told:
+    """A task of another phase, told in the worker's log."""
+
+    function: Callable[..., Any]
+    scene: str
+    phase: str
+
+    @property
+    def __name__(self) -> str:
+        """The task's own: the scheduler learns by it how long each kind takes."""
+        return getattr(self.function, "__name__", self.phase)
+
+    def __call__(self, *item: Any) -> Any:
+        with Task(self.scene, self.phase, next(filter(_is_index, item), None)):
+            return self.function(*item)
+
+
+def _is_index(part: Any) -> bool:
+    return isinstance(part, tuple) and all(isinstance(number, int) for number in part)
 
 
 def _cut(work: Work, window: Window) -> tuple[Window, list[NDArray[np.float32]]]:

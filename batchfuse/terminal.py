@@ -17,7 +17,8 @@ from rich.text import Text
 
 from batchfuse.report.account import Account, Size, UnderWay
 from batchfuse.report.alike import Kinds
-from batchfuse.report.progress import counted, duration, shortened
+from batchfuse.report.progress import FusedTile, counted, duration, retried, shortened, warned
+from batchfuse.report.report import Outcome
 from batchfuse.report.steps import Steps
 
 __all__ = ["Bar", "LineBar", "StepBar", "can_draw"]
@@ -96,29 +97,33 @@ class Bar(_Drawn):
         with self._lock:
             self._account.phase(scene, phase, done, total)
 
-    def tile(self, scene: str, pixels: int) -> None:
+    def tile(self, scene: str, tile: FusedTile) -> None:
         """See ``report.progress.Progress``."""
         with self._lock:
-            self._account.tile(scene, pixels)
+            self._account.tile(scene, tile.pixels)
 
     def skip(self, scene: str, tiles: int) -> None:
         """See ``report.progress.Progress``."""
         with self._lock:
             self._account.skip(scene, tiles)
 
-    def end(self, scene: str, line: str) -> None:
+    def retry(self, scene: str, reason: str, pause: float, number: int, most: int) -> None:
+        """See ``report.progress.Progress``."""
+        self.note(retried(scene, reason, pause, number, most))
+
+    def end(self, outcome: Outcome, line: str) -> None:
         """See ``report.progress.Progress``."""
         with self._lock:
-            self._account.end(scene)
+            self._account.end(outcome.scene)
             place = f"[{self._account.ended}/{self._account.scenes}]"
-        self.note(f"{place} {scene}: {line}")
+        self.note(f"{place} {outcome.scene}: {line}")
 
-    def warn(self, scene: str, warning: str) -> None:
+    def warn(self, scene: str | None, warning: str) -> None:
         """The first warning of each kind; how many scenes have it is told at the end of the run."""
         with self._lock:
-            new = self._kinds.is_new(scene, warning)
+            new = self._kinds.is_new(scene or "", warning)
         if new:
-            self.note(f"warning: {scene}: {warning}")
+            self.note(warned(scene, warning))
 
     def note(self, line: str) -> None:
         """See ``report.progress.Progress``."""

@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from batchfuse.report.progress import Silence
+from batchfuse.report.progress import FusedTile, Silence
 
 TILE = 64
 CASES = (("threads", 1_000), ("threads", 10_000), ("processes", 1_000), ("processes", 10_000))
@@ -72,7 +72,7 @@ class Clock(Silence):
         self.first = self.last = 0.0
         self.tiles = 0
 
-    def tile(self, scene: str, pixels: int) -> None:  # noqa: ARG002
+    def tile(self, scene: str, tile: FusedTile) -> None:  # noqa: ARG002
         self.last = time.monotonic()
         self.first = self.first or self.last
         self.tiles += 1

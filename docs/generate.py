@@ -36,6 +36,7 @@ SECTIONS = {
     "Tiles": "tiles",
     "Output": "output",
     "Export": "output.also[]",
+    "WorkerRange": "workers",
 }
 """Where the sections of the schema stand in a recipe."""
 PROBES: Mapping[str, Sequence[Any]] = {

@@ -24,7 +24,7 @@ from batchfuse.fusion import methods
 from batchfuse.fusion.shipped import weights_path
 from batchfuse.geometry.tiling import Tile
 from batchfuse.geometry.window import Window
-from batchfuse.report.progress import Silence
+from batchfuse.report.progress import FusedTile, Silence
 from batchfuse.storage.store import Store
 
 INPUTS = {"thermal": "{scene}_thermal.tif", "optical": "{scene}_optical.tif"}
@@ -160,8 +160,8 @@ def test_a_report_that_cannot_be_written_any_more_ends_no_run(
     told: list[str] = []
 
     class Listening(Silence):
-        def note(self, line: str) -> None:
-            told.append(line)
+        def warn(self, scene: str | None, warning: str) -> None:  # noqa: ARG002
+            told.append(warning)
 
     def full(_: batchfuse.Report, path: Path) -> None:
         raise batchfuse.RecipeError(f"the report {path} can't be written (No space left on device)")
@@ -232,7 +232,7 @@ class Counting(Silence):
 
     tiles = 0
 
-    def tile(self, scene: str, pixels: int) -> None:  # noqa: ARG002
+    def tile(self, scene: str, tile: FusedTile) -> None:  # noqa: ARG002
         self.tiles += 1
 
     def skip(self, scene: str, tiles: int) -> None:  # noqa: ARG002

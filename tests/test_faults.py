@@ -32,7 +32,7 @@ from batchfuse.fusion.windowed import Res2NetFuser
 from batchfuse.geometry.window import Window
 from batchfuse.imagery import files, raster_files
 from batchfuse.profile import Profile
-from batchfuse.report.progress import Silence
+from batchfuse.report.progress import FusedTile, Silence
 from batchfuse.source_contents import contents_path
 
 SETTINGS: dict[str, Any] = {"tiles": {"size": 64}}
@@ -54,14 +54,14 @@ def wanted(tmp_path: Path) -> dict[str, bytes]:
 
 
 class Listening(Silence):
-    """Keeps what is noted, and does something each time."""
+    """Keeps why scenes are tried again, and does something each time."""
 
     def __init__(self, *actions: Any) -> None:
         self.told: list[str] = []
         self.actions = list(actions)
 
-    def note(self, line: str) -> None:
-        self.told.append(line)
+    def retry(self, scene: str, reason: str, pause: float, number: int, most: int) -> None:  # noqa: ARG002
+        self.told.append(f"{reason} ({number} of {most})")
         if self.actions:
             self.actions.pop(0)()
 
@@ -123,7 +123,7 @@ def test_a_read_error_in_the_middle_loses_no_tile_and_counts_none_twice(
     tiles = [0]
 
     class Counting(Silence):
-        def tile(self, scene: str, pixels: int) -> None:  # noqa: ARG002
+        def tile(self, scene: str, tile: FusedTile) -> None:  # noqa: ARG002
             tiles[0] += 1
 
         def skip(self, scene: str, many: int) -> None:  # noqa: ARG002
@@ -198,7 +198,7 @@ def test_a_source_that_is_replaced_while_it_is_fused_leaves_no_mixed_store(
     kept = (tmp_path / "a_thermal.tif").read_bytes()
 
     class Replacing(Silence):
-        def tile(self, scene: str, pixels: int) -> None:  # noqa: ARG002
+        def tile(self, scene: str, tile: FusedTile) -> None:  # noqa: ARG002
             make_pair(tmp_path, "a", seed=5)
 
     (outcome,) = batchfuse.run(recipe_of(tmp_path, **SETTINGS), progress=Replacing()).outcomes

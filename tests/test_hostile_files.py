@@ -441,9 +441,10 @@ def test_workers_and_their_scheduler_listen_on_this_machine_only(tmp_path: Path)
     code = (
         "import psutil, sys\n"
         "from batchfuse.profile import Profile\n"
+        "from batchfuse.cluster import Demand\n"
         "from batchfuse.workers import opened_pool\n"
         "if __name__ == '__main__':\n"
-        "    pool = opened_pool(Profile(cluster='processes', workers=2, threads=1))\n"
+        "    pool = opened_pool(Profile(cluster='processes', workers=2, threads=1), Demand())\n"
         "    me = psutil.Process()\n"
         "    for process in [me, *me.children(recursive=True)]:\n"
         "        for c in process.net_connections('inet'):\n"

@@ -15,6 +15,7 @@ import batchfuse
 PACKAGE = Path(batchfuse.__file__).parent
 FILES = sorted(PACKAGE.rglob("*.py"))
 
+DASK = ("workers.py", "dask_pool.py", "started_workers.py", "batch_system.py")
 DOORS = {
     "torch": ("fusion/", "training/"),
     "safetensors": ("fusion/",),
@@ -25,8 +26,9 @@ DOORS = {
     "numcodecs": ("storage/",),
     "pydantic": ("recipe", "profile.py"),
     "yaml": ("recipe",),
-    "dask": ("workers.py",),
-    "distributed": ("workers.py",),
+    "dask": DASK,
+    "distributed": DASK,
+    "dask_jobqueue": ("batch_system.py",),
     "click": ("cli/",),
     "rich": ("terminal.py",),
     "PIL": ("report/", "training/"),
@@ -53,8 +55,9 @@ ORDER = (
     ("job",),
     ("budget", "scene_jobs"),
     ("plan",),
-    ("place",),
-    ("changes", "cluster", "encoding", "exports", "source_contents", "status", "stored_recipe", "workers"),
+    ("place", "worker_log"),
+    ("changes", "encoding", "exports", "source_contents", "status", "stored_recipe"),
+    ("batch_system", "cluster", "dask_pool", "started_workers", "workers"),
     ("campaign_passes", "campaign"),
     ("picture", "task"),
     ("cuts",),

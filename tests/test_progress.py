@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from batchfuse.report.account import Account
 from batchfuse.report.alike import Kinds, alike
-from batchfuse.report.progress import Lines, Silence, duration, shortened
+from batchfuse.report.progress import FusedTile, Lines, Silence, duration, shortened
+from batchfuse.report.report import Outcome
 
 MEGA = 1_000_000
 
@@ -25,6 +26,10 @@ class Clock:
 
     def passes(self, seconds: float) -> None:
         self.now += seconds
+
+
+def fused(pixels: int, index: tuple[int, ...] = (0, 1), name: str | None = None) -> FusedTile:
+    return FusedTile(index, pixels, 144_000, "node7:4321", name, 1_700_000_000.25, 0.1234567)
 
 
 @pytest.mark.parametrize(
@@ -127,9 +132,9 @@ def test_a_log_gets_plain_lines_with_tiles_speed_time_left_and_what_is_under_way
     lines.skip("b", 2)
     lines.skip("a", 0)
     clock.passes(4)
-    lines.tile("a", MEGA)
+    lines.tile("a", fused(MEGA))
     lines.note("stopping")
-    lines.end("a", "complete")
+    lines.end(Outcome("a", "complete"), "complete")
     lines.warn("a", "a.tif is constant")
     assert stream.getvalue().splitlines() == [
         "2 scenes, 6 tiles",
@@ -148,7 +153,7 @@ def test_a_log_is_not_flooded_by_many_scenes_at_once() -> None:
     for _ in range(800):
         clock.passes(0.125)
         for scene in range(50):
-            lines.tile(f"s{scene}", 10)
+            lines.tile(f"s{scene}", fused(10))
             lines.warn(f"s{scene}", f"dir/s{scene}_B10.TIF: {scene}.5% of the valid pixels are lone")
     said = stream.getvalue().splitlines()
     assert len(said) == 1 + 1 + 10  # the beginning, one warning, a line every ten seconds
@@ -156,13 +161,30 @@ def test_a_log_is_not_flooded_by_many_scenes_at_once() -> None:
     assert re.fullmatch(r"[\x20-\x7e\n]*", stream.getvalue())
 
 
+def test_a_log_of_many_words_has_a_line_a_tile_and_says_what_is_tried_again() -> None:
+    stream = io.StringIO()
+    lines = Lines(stream, every=1e9, tiles=True)
+    lines.begin(1, 2)
+    lines.tile("a", fused(10))
+    lines.retry("a", "a.tif can't be read", 2.0, 1, 2)
+    lines.tile("a", fused(10, (0, 2, 1), "cluster-3"))
+    lines.warn(None, "the machine has less memory")
+    assert stream.getvalue().splitlines()[1:] == [
+        "a: tile (0, 1) fused in 0.123 s by node7:4321, 144 kB",
+        "a: a.tif can't be read; tried again in 2 s (1 of 2)",
+        "a: tile (0, 2, 1) fused in 0.123 s by node7:4321 (cluster-3), 144 kB",
+        "warning: the machine has less memory",
+    ]
+
+
 def test_silence_takes_every_call_and_says_nothing(capsys: pytest.CaptureFixture[str]) -> None:
     silence = Silence()
     silence.begin(1, 1)
     silence.phase("a", "statistics", 1, 1)
     silence.skip("a", 0)
-    silence.tile("a", 1)
-    silence.end("a", "complete")
+    silence.tile("a", fused(1))
+    silence.retry("a", "away", 2.0, 1, 2)
+    silence.end(Outcome("a", "complete"), "complete")
     silence.warn("a", "odd")
     silence.note("stopping")
     assert capsys.readouterr() == ("", "")

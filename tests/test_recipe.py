@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from batchfuse.errors import RecipeError
-from batchfuse.profile import Profile, profile_schema
+from batchfuse.profile import BATCH_SYSTEMS, SHIPPED, Profile, WorkerRange, profile_schema
 from batchfuse.recipe import Recipe, differences, recipe_schema
 
 TWO = 'inputs: {thermal: "t/{scene}.tif", optical: "o/{scene}.tif"}\n'
@@ -565,14 +565,13 @@ def test_a_profile_file_is_read_and_checked(tmp_path: Path) -> None:
     profile = Profile.load(path)
     assert (profile.threads, profile.device) == (2, "cuda:1")
     path.write_text(
-        "cluster: slurm\nworkers: 8\nthreads: 0\nmemory: lots\ndevice: gpu\nprecision: float16\nwalltime: 1\n"
+        "cluster: slurm\nworkers: 0\nthreads: 0\nmemory: lots\ndevice: gpu\nprecision: float16\nwalltime: 1\n"
     )
     with pytest.raises(RecipeError) as caught:
         Profile.load(path)
     lines = str(caught.value).replace(f"{tmp_path}/", "").splitlines()
     assert lines == [
-        'mine.yaml:1: cluster: "slurm" is not built yet; what works now: threads, processes, a scheduler\'s '
-        "address (tcp://host:8786) or its scheduler file (scheduler.json)",
+        "mine.yaml:2: workers: found 0; give auto, or a number from 1 to 1024",
         "mine.yaml:3: threads: found 0; give auto, or a number from 1 to 1024",
         'mine.yaml:4: memory: found "lots"; give a number with its unit, such as 16GB, 1.5 GiB or 800MB',
         'mine.yaml:5: device: found "gpu"; allowed: auto, cpu, cuda, cuda:N, mps',
@@ -590,7 +589,16 @@ def test_a_profile_file_is_read_and_checked(tmp_path: Path) -> None:
         ("cluster: tcp://a:1\nworkers: 2", "workers: a scheduler's workers are started elsewhere"),
         ("cluster: procceses", 'cluster: found "procceses"; did you mean "processes"?'),
         ("cluster: tcp://a", 'cluster: found "tcp://a"'),
-        ("cluster: dask_kubernetes.KubeCluster", "is not built yet"),
+        ("cluster: slrum", 'cluster: found "slrum"; did you mean "slurm"?'),
+        (
+            "cluster: slurm\noptions: {memory: 1GB}",
+            "options.memory: can't be given here: say `memory`",
+        ),
+        ("cluster: slurm\nworkers: {minimum: 3, maximum: 2}", "give {minimum: 0, maximum: 20}"),
+        ("cluster: slurm\nworkers: {maximum: 0}", "give {minimum: 0, maximum: 20}"),
+        ("cluster: processes\nworkers: {maximum: 2}", "workers of processes don't come and go"),
+        ("cluster: a.Cluster\nthreads: 2", "a.Cluster has a name of its own for it: say it in `options`"),
+        ("cluster: a.Cluster\nmemory: 2GB", "a.Cluster has a name of its own for it: say it in `options`"),
         ("options: {queue: debug}", "options.queue: is no option here: threads takes none"),
         ("cluster: tls://a:1\noptions: {tls_ca: x}", "tls_ca_file, tls_client_cert, tls_client_key"),
         ("cluster: tls://a:1\noptions: {tls_ca_file: 1}", "options.tls_ca_file: found 1; give a path"),
@@ -606,9 +614,19 @@ def test_a_profile_that_contradicts_itself_is_one_line(tmp_path: Path, text: str
     assert len(str(caught.value).splitlines()) == 1
 
 
-@pytest.mark.parametrize("name", ["laptop", "processes", "workstation"])
+@pytest.mark.parametrize("name", sorted(path.stem for path in SHIPPED.glob("*.yaml")))
 def test_the_shipped_profiles_load(name: str) -> None:
-    assert Profile.load(name).cluster in ("threads", "processes")
+    profile = Profile.load(name)
+    assert profile.cluster in ("threads", "processes", "cuda", *BATCH_SYSTEMS)
+    assert profile.numbers(gpus=2)[1] >= 1
+
+
+def test_workers_may_come_and_go() -> None:
+    profile = Profile(cluster="slurm", workers={"minimum": 1, "maximum": 20}, threads=8)
+    assert profile.worker_range == WorkerRange(minimum=1, maximum=20)
+    assert profile.numbers() == (20, 8)
+    assert Profile(cluster="slurm", workers=3).numbers() == (3, 4)
+    assert Profile(**profile.resolved()) == profile
 
 
 def test_a_scheduler_is_a_profile_of_its_own() -> None:
@@ -620,7 +638,6 @@ def test_a_scheduler_is_a_profile_of_its_own() -> None:
     ("name", "line"),
     [
         ("lpatop", 'profile "lpatop": no shipped profile has this name; did you mean "laptop"?'),
-        ("slurm", 'profile "slurm" is not built yet; what works now: laptop, processes, workstation'),
         ("http://scheduler:8786", 'profile "http://scheduler:8786" is no scheduler\'s address'),
         ("none.yaml", "none.yaml: no such profile file"),
     ],

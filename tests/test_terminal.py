@@ -7,7 +7,9 @@ import threading
 
 import pytest
 from rich.console import Console
+from test_progress import fused
 
+from batchfuse.report.report import Outcome
 from batchfuse.terminal import SHOWN, Bar
 
 NAMES = [f"LC09_L2SP_1950{i:02d}_20240615_20240616_02_T1" for i in range(9)]
@@ -27,7 +29,7 @@ def busy(width: int, **more: object) -> tuple[Bar, Console]:
     for name in NAMES:
         bar.phase(name, "statistics", 1, 4)
     bar.skip(NAMES[0], 2)
-    bar.tile(NAMES[0], 1_000_000)
+    bar.tile(NAMES[0], fused(1_000_000))
     return bar, to
 
 
@@ -78,7 +80,7 @@ def test_a_low_terminal_shows_fewer_scenes() -> None:
 def test_a_terminal_without_unicode_gets_ascii() -> None:
     bar, to = busy(80, encoding="ascii")
     with bar:
-        bar.end(NAMES[1], "complete")
+        bar.end(Outcome(NAMES[1], "complete"), "complete")
     assert printed(to).isascii()
     assert "..." in printed(to)
 
@@ -86,13 +88,17 @@ def test_a_terminal_without_unicode_gets_ascii() -> None:
 def test_what_is_said_once_stands_above_and_the_bars_are_gone_in_the_end() -> None:
     bar, to = busy(100)
     with bar:
-        bar.end(NAMES[1], "complete, 10 of 10 tiles fused in 3 s")
+        bar.end(Outcome(NAMES[1], "complete"), "complete, 10 of 10 tiles fused in 3 s")
         for name in NAMES:
             bar.warn(name, f"{name}_B10.TIF is constant (7)")
+        bar.warn(None, "the report can't be written")
+        bar.retry(NAMES[2], "away", 2.0, 1, 2)
         bar.note("stopping: the tiles in hand are finished")
     said = printed(to)
     assert f"[1/9] {NAMES[1]}: complete, 10 of 10 tiles fused in 3 s" in said
     assert said.count("is constant") == 1
+    assert "warning: the report can't be written" in said
+    assert f"{NAMES[2]}: away; tried again in 2 s (1 of 2)" in said
     assert "stopping: the tiles in hand" in said
     assert said.rstrip().endswith("\x1b[2K")  # the last line that was drawn is erased
 
@@ -120,8 +126,8 @@ def test_threads_may_tell_at_once_while_it_is_drawn() -> None:
         def work(name: str) -> None:
             bar.skip(name, 0)
             for _ in range(10):
-                bar.tile(name, 1_000_000)
-            bar.end(name, "complete")
+                bar.tile(name, fused(1_000_000))
+            bar.end(Outcome(name, "complete"), "complete")
 
         threads = [threading.Thread(target=work, args=(name,)) for name in NAMES]
         for thread in threads:

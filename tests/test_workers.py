@@ -25,7 +25,9 @@ from rasters import photo, write_raster
 from test_engine import GRID, command, make_long_run, make_pair, recipe_of, tree, wait_for_tiles
 
 import batchfuse
-from batchfuse import workers
+from batchfuse import dask_pool, workers
+from batchfuse.cluster import Demand
+from batchfuse.dask_pool import DaskPool
 from batchfuse.errors import RecipeError, SceneError
 from batchfuse.fusion import methods
 from batchfuse.fusion.device import gpus_for, resolved_device
@@ -198,10 +200,41 @@ def test_a_worker_with_another_version_or_device_is_refused(
 ) -> None:
     with pytest.raises(RecipeError, match=r"worker .*: device 'cuda:7' is not available"):
         batchfuse.run(recipe_of(scenes), Profile(cluster=scheduler.scheduler_address, device="cuda:7"))
-    told = iter(["1.0.0", "1.0.0", "9.9.9"])  # the workers, then the run
-    monkeypatch.setattr(workers, "version", lambda _: next(told))
+    told = iter(["9.9.9", "1.0.0", "1.0.0", "9.9.9"])  # the run, the workers, the run
+    monkeypatch.setattr(dask_pool, "version", lambda _: next(told))
     with pytest.raises(RecipeError, match=r"has batchfuse 1\.0\.0, here it is 9\.9\.9"):
         batchfuse.run(recipe_of(scenes), Profile.load(scheduler.scheduler_address))
+
+
+def test_workers_of_any_cluster_class_make_the_same(scenes: Path) -> None:
+    profile = scenes / "class.yaml"
+    options = "{threads_per_worker: 1, processes: false, dashboard_address: '127.0.0.1:0'}"
+    profile.write_text(f"cluster: distributed.LocalCluster\nworkers: 2\noptions: {options}\n")
+    report = batchfuse.run(recipe_of(scenes, **SETTINGS), Profile.load(profile))
+    assert report.exit_code == 0, report.outcomes
+    assert [threads for _, _, threads in report.workers] == [1, 1]
+    assert_same_stores(scenes)
+
+
+@pytest.mark.parametrize(
+    ("cluster", "options", "line"),
+    [
+        ("slurm", {}, r"cluster: slurm needs dask-jobqueue .*: pip install 'batchfuse\[slurm\]'"),
+        ("lsf", {}, r"needs dask-jobqueue .*: pip install 'batchfuse\[lsf\]'"),
+        ("dask_kubernetes.operator.KubeCluster", {}, r"pip install 'batchfuse\[kubernetes\]'"),
+        ("mine.Cluster", {}, r"cluster: mine\.Cluster needs mine .*: install mine"),
+        ("os.path.join", {}, r"cluster: os\.path\.join is no Dask cluster class"),
+        ("distributed.LocalCluster", {"what": 1}, r"distributed\.LocalCluster can't be started"),
+    ],
+)
+def test_a_cluster_class_that_can_not_be_had_is_one_line(
+    scenes: Path, monkeypatch: pytest.MonkeyPatch, cluster: str, options: dict[str, Any], line: str
+) -> None:
+    monkeypatch.setitem(sys.modules, "dask_jobqueue", None)
+    monkeypatch.setitem(sys.modules, "dask_kubernetes", None)
+    with pytest.raises(RecipeError, match=line):
+        batchfuse.run(recipe_of(scenes), Profile(cluster=cluster, options=options))
+    assert not (scenes / "fused/a.zarr").exists()
 
 
 class Deadly:
@@ -360,7 +393,7 @@ def test_a_lost_scheduler_is_one_line() -> None:
         def result(self) -> None:
             raise CancelledError
 
-    pool = workers._DaskPool("cpu")
+    pool = DaskPool("cpu", Demand())
     with pytest.raises(SceneError, match="the connection to it, was lost"):
         pool.result(Lost())  # type: ignore[arg-type]
     pool._client = SimpleNamespace(close=lambda **_: None)

@@ -22,6 +22,7 @@ from batchfuse.cli import (
     train,
     verify,
 )
+from batchfuse.cli.options import say_error
 
 __all__ = ["commands", "main"]
 
@@ -41,10 +42,13 @@ def main() -> None:
     except click.exceptions.Exit as done:
         sys.exit(done.exit_code)
     except click.ClickException as error:
-        error.show()
+        if _as_json():
+            say_error(error.format_message(), 2, as_json=True)
+        else:
+            error.show()
         sys.exit(2)
     except (click.Abort, KeyboardInterrupt):
-        click.echo("batchfuse: interrupted: the same command goes on where it ended", err=True)
+        say_error("interrupted: the same command goes on where it ended", 130, as_json=_as_json())
         # at once: Python's own end would wait for the tiles that threads have in hand
         sys.stdout.flush()
         sys.stderr.flush()
@@ -53,6 +57,11 @@ def main() -> None:
         # the reader of our output went away (| head): no traceback, also not at the interpreter's end
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
+
+
+def _as_json() -> bool:
+    """Whether --log-json is among the arguments, which may be wrong otherwise."""
+    return "--log-json" in sys.argv[1:]
 
 
 for _module in (evaluate, export, fuse, info, init, methods, plan, run, schema, status, train, verify):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import traceback
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from functools import wraps
 from pathlib import Path
 from typing import Any
@@ -12,9 +13,9 @@ from typing import Any
 import click
 
 from batchfuse.errors import BatchfuseError, RecipeError
-from batchfuse.quiet import quiet_libraries
+from batchfuse.quiet import libraries_told, quiet_libraries
 
-__all__ = ["JSON", "ONLY", "PROFILE", "RECIPE", "SET", "VERBOSE", "told"]
+__all__ = ["JSON", "LOG_JSON", "ONLY", "PROFILE", "RECIPE", "SET", "VERBOSE", "say_error", "told"]
 
 RECIPE = click.argument("recipe", type=click.Path(path_type=Path))
 SET = click.option(
@@ -32,23 +33,50 @@ PROFILE = click.option(
     "address.",
 )
 JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+LOG_JSON = click.option(
+    "--log-json", is_flag=True, help="A JSON object a line on standard error, in place of bars and text."
+)
 VERBOSE = click.option("-v", "--verbose", is_flag=True, help="More lines; errors with their traceback.")
 
 
 def told(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Turns a BatchfuseError into its line on standard error and an exit code."""
+    """Turns a BatchfuseError into its line on standard error and an exit code.
+
+    With ``--log-json`` the line is an event, and so is what libraries log meanwhile.
+    """
 
     @wraps(function)
     def command(*args: Any, **options: Any) -> Any:
         verbose = bool(options.get("verbose"))
         if not verbose:
             quiet_libraries()
-        try:
-            return function(*args, **options)
-        except BatchfuseError as error:
-            if verbose:
-                traceback.print_exc()
-            click.echo(f"batchfuse: {error}", err=True)
-            sys.exit(2 if isinstance(error, RecipeError) else 1)
+        as_json = bool(options.get("log_json"))
+        with _libraries_as_events(quiet=bool(options.get("quiet"))) if as_json else nullcontext():
+            try:
+                return function(*args, **options)
+            except BatchfuseError as error:
+                behind = traceback.format_exc() if verbose else None
+                code = 2 if isinstance(error, RecipeError) else 1
+                say_error(str(error), code, as_json=as_json, behind=behind)
+                sys.exit(code)
 
     return command
+
+
+def say_error(line: str, code: int, *, as_json: bool, behind: str | None = None) -> None:
+    """Why the command ends, on standard error: the traceback behind it, if given, and a line; or an event."""
+    if not as_json:
+        click.echo(f"{behind or ''}batchfuse: {line}", err=True)
+        return
+    from batchfuse.report.events import Events
+
+    Events().tell("error", "error", message=line, exit_code=code, traceback=behind)
+
+
+def _libraries_as_events(quiet: bool) -> AbstractContextManager[None]:
+    from batchfuse.report.events import Events
+
+    events = Events("error" if quiet else "info")
+    return libraries_told(
+        lambda level, logger, message: events.tell("library", level, logger=logger, message=message)
+    )

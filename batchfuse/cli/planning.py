@@ -77,6 +77,7 @@ def print_plan(plan: Plan, profile: Profile, verbose: bool) -> None:
         f"{sized(sum(job.bytes_out for job in plan.jobs))} before compression, "
         f"{_memory(plan, profile)}"
     )
+    _print_jobs(plan, profile)
 
 
 def print_unmatched(plan: Plan, verbose: bool, err: bool = True) -> None:
@@ -146,12 +147,33 @@ def _aligned(rows: list[tuple[str, ...]]) -> list[str]:
 def _memory(plan: Plan, profile: Profile) -> str:
     """What a process needs, and of how many."""
     from batchfuse.budget import memory_of_a_worker, within_memory
-    from batchfuse.profile import is_remote
 
     workers, threads = within_memory(plan.jobs, profile).numbers()
     of = "memory" if workers == 1 else f"memory in each of {workers} processes,"
-    if is_remote(profile.cluster):  # how many they are, and of how many threads, is known only there
+    if profile.is_elsewhere:  # how many there are at a time, and, mostly, how big, is known only there
         of = "memory in a worker"
     return (
         f"{sized(memory_of_a_worker(plan.jobs, threads))} of {of} with {counted(threads, 'tile')} at a time"
     )
+
+
+def _print_jobs(plan: Plan, profile: Profile) -> None:
+    """What a batch system would be asked for."""
+    from batchfuse.profile import is_batch_system
+
+    if not is_batch_system(profile.cluster):
+        return
+    from batchfuse.batch_system import job_script
+    from batchfuse.budget import memory_of_a_worker, within_memory
+
+    chosen = within_memory(plan.jobs, profile)
+    threads = chosen.numbers()[1]
+    wanted = chosen.worker_range
+    low, high = wanted.minimum, wanted.maximum
+    many = counted(high, "worker") if low == high else f"{low} to {high} workers"
+    click.echo(
+        f"{many} of {profile.cluster}, each "
+        f"with {counted(threads, 'tile')} at a time; nothing is submitted by a plan. A job:"
+    )
+    needed = memory_of_a_worker(plan.jobs, threads)
+    click.echo(job_script(chosen, plan.recipe.output_folder.absolute(), needed).rstrip())

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from batchfuse.cli.options import ONLY, PROFILE, RECIPE, SET, VERBOSE, told
+from batchfuse.cli.options import LOG_JSON, ONLY, PROFILE, RECIPE, SET, VERBOSE, told
 from batchfuse.cli.planning import planned, print_plan, print_unmatched
 
 if TYPE_CHECKING:
     from batchfuse.plan import Plan
+    from batchfuse.report.events import EventLines
     from batchfuse.report.progress import Progress
     from batchfuse.report.report import Report
 
@@ -51,6 +52,7 @@ SCROLLED = 20  # scenes, after which the lines of the first may be out of sight
     "--report", type=click.Path(path_type=Path, dir_okay=False), help="Write the report here, too (JSON)."
 )
 @click.option("-q", "--quiet", is_flag=True, help="Only errors.")
+@LOG_JSON
 @VERBOSE
 @told
 def run(
@@ -65,6 +67,7 @@ def run(
     dry_run: bool,
     report: Path | None,
     quiet: bool,
+    log_json: bool,
     verbose: bool,
 ) -> None:
     """Plan, fuse, seal. What is complete is kept, what is missing is fused.
@@ -73,8 +76,13 @@ def run(
     130 interrupted (run again to continue).
     """
     plan, chosen = planned(recipe, profile, overrides, only, only_failed)
+    events = _events(quiet) if log_json else None
     if only_failed and not plan.jobs and not plan.failures:
-        click.echo("no scene of the last run has failed: nothing is left to fuse", err=True)
+        nothing = "no scene of the last run has failed: nothing is left to fuse"
+        if events:
+            events.note(nothing)
+        else:
+            click.echo(nothing, err=True)
         return
     if dry_run:
         print_plan(plan, chosen, verbose)
@@ -85,16 +93,28 @@ def run(
     if report:
         check_writable(report)
 
-    if not quiet:
+    if events:
+        for file in plan.unmatched:
+            events.unmatched(str(file.path), file.reason)
+    elif not quiet:
         print_unmatched(plan, verbose)
-    with progress_of(quiet, verbose, plan) as progress:
+    with nullcontext(events) if events else progress_of(quiet, verbose, plan) as progress:
         made = run_plan(
             plan, chosen, overwrite=overwrite, retries=retries, checksum=checksum, progress=progress
         )
     if report:
         made.write(report)
-    _print_outcome(made, plan, quiet)
+    if events:
+        events.finished(made, str(plan.recipe.output_folder / "report.json"))
+    else:
+        _print_outcome(made, plan, quiet)
     sys.exit(made.exit_code)
+
+
+def _events(quiet: bool) -> EventLines:
+    from batchfuse.report.events import EventLines, Events
+
+    return EventLines(Events("error" if quiet else "info"))
 
 
 def _print_outcome(report: Report, plan: Plan, quiet: bool) -> None:
@@ -139,4 +159,4 @@ def progress_of(quiet: bool, verbose: bool, plan: Plan | None = None) -> Iterato
         with Bar(sizes=sizes) as bar:
             yield bar
     else:
-        yield Lines(every=2.0 if verbose else 10.0, sizes=sizes)
+        yield Lines(every=2.0 if verbose else 10.0, sizes=sizes, tiles=verbose)

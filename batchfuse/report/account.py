@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-__all__ = ["Account", "Size", "UnderWay"]
+__all__ = ["FUSING", "Account", "Size", "UnderWay"]
 
 SURE = 2.0  # seconds of fusing before the time left is told
 FUSING = "fusing"
+"""The phase in which the tiles are made."""
 
 Size = tuple[int, int]
 """Tiles and pixels of a scene."""

@@ -6,14 +6,52 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Protocol, TextIO
 
 from batchfuse.report.account import Account, Size
 from batchfuse.report.alike import Kinds
+from batchfuse.report.report import Outcome
 
-__all__ = ["Lines", "Progress", "Silence", "counted", "duration", "shortened", "sized"]
+__all__ = [
+    "FusedTile",
+    "Lines",
+    "Progress",
+    "Silence",
+    "counted",
+    "duration",
+    "retried",
+    "shortened",
+    "sized",
+    "warned",
+]
 
 NAMED = 3  # scenes under way that a line of a log names
+
+
+@dataclass(frozen=True, slots=True)
+class FusedTile:
+    """A tile that was fused and written, and by whom."""
+
+    index: tuple[int, ...]
+    """Its place in the tiling, (y, x) or (z, y, x)."""
+    pixels: int
+    """Pixels, or voxels, of its core."""
+    bytes: int
+    """Bytes on disk."""
+    worker: str
+    """The process, as host:pid."""
+    worker_name: str | None
+    """What the cluster calls it, where it has a name."""
+    began: float
+    """When, by the worker's clock, in seconds since 1970."""
+    seconds: float
+    """How long it took."""
+
+    def __str__(self) -> str:
+        """A line for people, without the scene."""
+        name = f" ({self.worker_name})" if self.worker_name else ""
+        return f"tile {self.index} fused in {self.seconds:.3g} s by {self.worker}{name}, {sized(self.bytes)}"
 
 
 class Progress(Protocol):
@@ -25,17 +63,20 @@ class Progress(Protocol):
     def phase(self, scene: str, phase: str, done: int, total: int) -> None:
         """A scene is that far in a phase before or after its tiles: statistics, survey, quicklook."""
 
-    def tile(self, scene: str, pixels: int) -> None:
+    def tile(self, scene: str, tile: FusedTile) -> None:
         """A tile was fused and written."""
 
     def skip(self, scene: str, tiles: int) -> None:
         """Tiles need no fusing: they are there already, or their scene failed."""
 
-    def end(self, scene: str, line: str) -> None:
+    def retry(self, scene: str, reason: str, pause: float, number: int, most: int) -> None:
+        """A scene is tried again in ``pause`` seconds, for the ``number``-th time of ``most``."""
+
+    def end(self, outcome: Outcome, line: str) -> None:
         """A scene is done with; ``line`` says how."""
 
-    def warn(self, scene: str, warning: str) -> None:
-        """A person should look at something of a scene."""
+    def warn(self, scene: str | None, warning: str) -> None:
+        """A person should look at something of a scene, or of the run as a whole."""
 
     def note(self, line: str) -> None:
         """Something about the run as a whole, such as that it is being stopped."""
@@ -48,13 +89,15 @@ class Silence:
 
     def phase(self, scene: str, phase: str, done: int, total: int) -> None: ...
 
-    def tile(self, scene: str, pixels: int) -> None: ...
+    def tile(self, scene: str, tile: FusedTile) -> None: ...
 
     def skip(self, scene: str, tiles: int) -> None: ...
 
-    def end(self, scene: str, line: str) -> None: ...
+    def retry(self, scene: str, reason: str, pause: float, number: int, most: int) -> None: ...
 
-    def warn(self, scene: str, warning: str) -> None: ...
+    def end(self, outcome: Outcome, line: str) -> None: ...
+
+    def warn(self, scene: str | None, warning: str) -> None: ...
 
     def note(self, line: str) -> None: ...
 
@@ -67,6 +110,7 @@ class Lines:
         every: seconds between the lines that say how far the run is.
         sizes: tiles and pixels of each scene, for the time left; without them every tile counts the same.
         clock: seconds that only go forward.
+        tiles: whether each tile has a line, with who fused it.
     """
 
     def __init__(
@@ -75,10 +119,12 @@ class Lines:
         every: float = 10.0,
         sizes: Mapping[str, Size] | None = None,
         clock: Callable[[], float] = time.monotonic,
+        tiles: bool = False,
     ) -> None:
         self.stream = stream or sys.stderr
         self.every = every
         self._clock = clock
+        self._tiles = tiles
         self._lock = threading.Lock()
         self._account = Account(sizes or {}, clock)
         self._kinds = Kinds()
@@ -97,10 +143,12 @@ class Lines:
             self._account.phase(scene, phase, done, total)
             self._say_if_due()
 
-    def tile(self, scene: str, pixels: int) -> None:
+    def tile(self, scene: str, tile: FusedTile) -> None:
         """See ``Progress``."""
         with self._lock:
-            self._account.tile(scene, pixels)
+            self._account.tile(scene, tile.pixels)
+            if self._tiles:
+                self._say(f"{scene}: {tile}")
             self._say_if_due()
 
     def skip(self, scene: str, tiles: int) -> None:
@@ -108,17 +156,21 @@ class Lines:
         with self._lock:
             self._account.skip(scene, tiles)
 
-    def end(self, scene: str, line: str) -> None:
+    def retry(self, scene: str, reason: str, pause: float, number: int, most: int) -> None:
+        """See ``Progress``."""
+        self.note(retried(scene, reason, pause, number, most))
+
+    def end(self, outcome: Outcome, line: str) -> None:
         """See ``Progress``."""
         with self._lock:
-            self._account.end(scene)
-            self._say(f"[{self._account.ended}/{self._account.scenes}] {scene}: {line}")
+            self._account.end(outcome.scene)
+            self._say(f"[{self._account.ended}/{self._account.scenes}] {outcome.scene}: {line}")
 
-    def warn(self, scene: str, warning: str) -> None:
+    def warn(self, scene: str | None, warning: str) -> None:
         """The first warning of each kind; how many scenes have it is told at the end of the run."""
         with self._lock:
-            if self._kinds.is_new(scene, warning):
-                self._say(f"warning: {scene}: {warning}")
+            if self._kinds.is_new(scene or "", warning):
+                self._say(warned(scene, warning))
 
     def note(self, line: str) -> None:
         """See ``Progress``."""
@@ -145,6 +197,16 @@ class Lines:
 
     def _say(self, line: str) -> None:
         print(line, file=self.stream, flush=True)
+
+
+def retried(scene: str, reason: str, pause: float, number: int, most: int) -> str:
+    """The line for a scene that is tried again."""
+    return f"{scene}: {reason}; tried again in {duration(pause)} ({number} of {most})"
+
+
+def warned(scene: str | None, warning: str) -> str:
+    """The line for a warning of a scene, or of the run as a whole."""
+    return f"warning: {warning}" if scene is None else f"warning: {scene}: {warning}"
 
 
 def counted(number: int, noun: str) -> str:

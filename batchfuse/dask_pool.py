@@ -1,0 +1,237 @@
+"""What is common to all workers that Dask leads: tasks go there, and workers come and go."""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import os
+import socket
+import threading
+import time
+import uuid
+from collections.abc import Callable, Sequence
+from concurrent.futures import CancelledError
+from contextlib import suppress
+from functools import lru_cache
+from importlib.metadata import version
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from distributed import Future, KilledWorker, get_worker
+from distributed.comm.core import CommClosedError
+
+from batchfuse.cluster import Demand, Worker
+from batchfuse.errors import BlamedError, RecipeError, SceneError
+from batchfuse.place import device_named
+from batchfuse.report.progress import counted
+from batchfuse.worker_log import FOLDER, end_log, keep_log
+
+__all__ = ["DEATHS", "SETTINGS", "DaskPool", "said"]
+
+LOOK = 5.0  # seconds after which workers are counted anew
+TOLD, TOLD_AGAIN = 15.0, 60.0  # seconds without a worker until it is said, and said again
+TRIES, PAUSE = 5, 1.0  # for workers to introduce themselves while some come and go; seconds between
+LOGGERS = ("distributed", "distributed.client")  # the second has a level of its own by Dask's configuration
+DEATHS = 3  # workers that may die on one task before the task is blamed
+SETTINGS = {
+    "distributed.scheduler.allowed-failures": DEATHS - 1,
+    # a worker that is not heard of for so long is taken for lost: its host may have gone without a word
+    "distributed.scheduler.worker-ttl": "60s",
+    # nobody looks at what Dask measures of its own processes
+    "distributed.worker.profile.enabled": False,
+    "distributed.admin.tick.interval": "1s",
+    "distributed.admin.system-monitor.interval": "5s",
+    "distributed.admin.system-monitor.gil.enabled": False,
+    # a fork would carry over threads' locks, and CUDA
+    "distributed.worker.multiprocessing-method": "spawn",
+}
+
+
+class DaskPool:
+    """Tasks on Dask's workers: paths, windows and a few numbers go there, a few numbers come back."""
+
+    _client: Any
+
+    def __init__(self, device: str, demand: Demand, logs: bool = False) -> None:
+        """``logs``: whether each worker keeps a log of its own below the output folder."""
+        self.device = device
+        """See ``Pool``."""
+        self.demand = demand
+        """What the run asks for."""
+        self.slots = 1
+        """See ``Pool``."""
+        self._token, self._numbers = uuid.uuid4().hex, itertools.count()
+        self._run = _Run(self._token, version("batchfuse"), device, demand.folder / FOLDER if logs else None)
+        self._met: dict[str, Worker] = {}
+        self._ended = threading.Event()
+        self._alone = time.monotonic()
+        self._alone_told = 0.0
+        self._levels = {name: logging.getLogger(name).level for name in LOGGERS}
+        # what goes wrong is told by us, in one line
+        for name in LOGGERS:
+            logging.getLogger(name).setLevel(logging.CRITICAL)
+
+    @property
+    def workers(self) -> Sequence[Worker]:
+        """See ``Pool``: all that have been there."""
+        return list(self._met.values())
+
+    @property
+    def dashboard(self) -> str | None:
+        """See ``Pool``: Dask shows it by means of bokeh, where that is installed."""
+        return self._client.dashboard_link or None if find_spec("bokeh") else None
+
+    def submit(self, function: Callable[..., Any], item: tuple[Any, ...]) -> Any:
+        """See ``Pool``."""
+        # a key that names the task's own function: Dask learns how long each kind takes, and, since they
+        # are one group, keeps them at the scheduler until a worker is free
+        name = getattr(item[0], "__name__", function.__name__)
+        key = (f"{name}-{self._token}", next(self._numbers))
+        return self._client.submit(run_as, self._run, function, *item, key=key)
+
+    def result(self, future: Future[Any]) -> Any:
+        """See ``Pool``."""
+        try:
+            return future.result()
+        except KilledWorker as error:
+            deaths = error.allowed_failures + 1  # of a scheduler that was started elsewhere, its own number
+            raise BlamedError(
+                f"ended {deaths} workers, one after the other (killed by the system, most likely for "
+                "lack of memory): use a smaller `tiles.size`, or fewer `workers` or `threads` in the profile"
+            ) from error
+        except (CancelledError, CommClosedError) as error:
+            raise SceneError(
+                "the scheduler, or the connection to it, was lost: run it again to continue"
+            ) from error
+
+    def withdraw(self, future: Future[Any]) -> bool:
+        """See ``Pool``: tasks that a worker holds stay, one that runs and one that waits for it."""
+        held = {key for keys in self._client.processing().values() for key in keys}
+        if future.done() or future.key in held:
+            return False
+        future.cancel()
+        return True
+
+    def _meet(self, addresses: Sequence[str] | None = None) -> None:
+        """Asks workers, all without a list, who they are.
+
+        Raises RecipeError where one has another batchfuse, or lacks the device.
+        """
+        for _ in range(TRIES):
+            try:
+                answers = self._client.run(_introduction, self.device, workers=addresses, on_error="return")
+            except Exception as error:  # a worker's import of us may raise anything
+                raise RecipeError(f"the workers can't be used: {said(error)}") from error
+            if answers and not any(isinstance(answer, OSError) for answer in answers.values()):
+                break
+            time.sleep(PAUSE)  # one died meanwhile, and another takes its place
+        mine = version("batchfuse")
+        for address, answer in answers.items():
+            if isinstance(answer, RecipeError):
+                raise RecipeError(f"worker {address}: {answer}")
+            if not isinstance(answer, tuple):
+                raise RecipeError(
+                    f"worker {address} has no batchfuse that works ({said(answer)}): install {mine} there"
+                )
+            if answer[0] != mine:
+                raise RecipeError(_other_version(address, answer[0], mine))
+        threads = self._client.nthreads()
+        for address, (_, name, device) in answers.items():
+            self._met[address] = Worker(name, device, threads.get(address, 1))
+
+    def _wait_for_workers(self, number: int, patience: float, remedy: str) -> None:
+        try:
+            self._client.wait_for_workers(number, timeout=patience)
+        except TimeoutError:
+            there = len(self._client.nthreads())
+            raise RecipeError(f"{there} of {number} workers came within {patience:g} s: {remedy}") from None
+
+    def _keep_up(self) -> None:
+        """From now on workers may join and leave."""
+        self._look()
+        threading.Thread(target=self._look_again, name="workers", daemon=True).start()
+
+    def _look_again(self) -> None:
+        while not self._ended.wait(LOOK):
+            with suppress(Exception):  # the connection is away for a moment, or for good: tasks say so
+                self._look()
+
+    def _look(self) -> None:
+        """Counts the workers, and greets new ones."""
+        there = self._client.nthreads()
+        self.slots = max(1, sum(there.values()))
+        now = time.monotonic()
+        if there:
+            self._alone, self._alone_told = now, 0.0
+        elif now - self._alone > TOLD and (not self._alone_told or now - self._alone_told > TOLD_AGAIN):
+            self._alone_told = now
+            self.demand.tell(self._want())
+        new = [address for address in there if address not in self._met]
+        if not new:
+            return
+        try:
+            self._meet(new)
+        except RecipeError as error:
+            self._met.update((address, Worker(address, "unknown", there[address])) for address in new)
+            self.demand.tell(f"warning: {error}")
+        else:
+            self.demand.tell(f"{counted(len(new), 'worker')} joined, {len(there)} in all")
+
+    def _want(self) -> str:
+        """Said when there is no worker."""
+        return "no worker is there: waiting for one to join"
+
+    def _leave(self, at_once: bool) -> None:
+        self._ended.set()
+        if self._run.logs is not None and not at_once:
+            with suppress(Exception):  # they may all be gone
+                self._client.run(end_log, wait=False)
+        with suppress(TimeoutError, OSError):
+            self._client.close(timeout=1 if at_once else 10)
+        for name, level in self._levels.items():
+            logging.getLogger(name).setLevel(level)
+
+
+class _Run(NamedTuple):
+    """What a worker has to know of the run that its task is of."""
+
+    token: str
+    version: str
+    device: str
+    logs: Path | None
+
+
+def run_as(run: _Run, function: Callable[..., Any], *item: Any) -> Any:
+    """Run by a worker: ``function(*item)``, unless another batchfuse than the run's own would do it."""
+    _join(run)
+    return function(*item)
+
+
+@lru_cache(maxsize=1)
+def _join(run: _Run) -> None:
+    """What a worker does before its first task of a run."""
+    there = version("batchfuse")
+    if there != run.version:
+        raise SceneError(_other_version(f"{socket.gethostname()}:{os.getpid()}", there, run.version))
+    if run.logs is not None:
+        worker = get_worker()
+        threads = worker.state.nthreads
+        keep_log(run.logs, str(worker.name), device=device_named(run.device), threads=threads)
+
+
+def _introduction(device: str) -> tuple[str, str, str] | RecipeError:
+    """Run by a worker: batchfuse's version, its own name, its device; or why it can't be used."""
+    try:
+        return version("batchfuse"), f"{socket.gethostname()}:{os.getpid()}", device_named(device)
+    except RecipeError as error:
+        return error
+
+
+def _other_version(worker: str, there: str, here: str) -> str:
+    return f"worker {worker} has batchfuse {there}, here it is {here}: install one version"
+
+
+def said(error: object) -> str:
+    """An error's text in one line, or its kind."""
+    return " ".join(str(error).split())[:200] or type(error).__name__

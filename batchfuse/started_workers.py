@@ -1,0 +1,268 @@
+"""Workers that are started for a run, by a batch system or any other of Dask's cluster classes."""
+
+from __future__ import annotations
+
+import inspect
+import logging
+import math
+import time
+import warnings
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import dask
+from distributed import Client
+from distributed.deploy.adaptive import Adaptive
+from distributed.deploy.cluster import Cluster as DaskCluster
+from distributed.diagnostics.plugin import WorkerPlugin
+
+from batchfuse.batch_system import Jobs, job_arguments, jobs_told, named_class, will_never_start
+from batchfuse.cluster import Demand
+from batchfuse.dask_pool import LOOK, SETTINGS, TOLD, TOLD_AGAIN, DaskPool, said
+from batchfuse.errors import RecipeError
+from batchfuse.place import take_place
+from batchfuse.profile import Profile, is_batch_system
+from batchfuse.report.progress import counted
+from batchfuse.worker_log import FOLDER
+from batchfuse.workers import spared_from_interrupts
+
+__all__ = ["StartedPool"]
+
+LOST = 15.0  # seconds without a job's worker after which the job is submitted anew
+RENEWED = 3  # times the jobs asked for: so many may end, no tile fused meanwhile, until the run gives up
+CLOSING = 30.0  # seconds for the jobs to be cancelled
+
+
+class StartedPool(DaskPool):
+    """Workers of a cluster that is started for this run, and ended with it.
+
+    What the batch system takes away is asked for again, as long as there are tiles left.
+    """
+
+    def __init__(self, profile: Profile, demand: Demand) -> None:
+        super().__init__(profile.device, demand, logs=True)
+        self.profile = profile
+        self._range = profile.worker_range
+        self._jobs: Jobs | None = Jobs() if is_batch_system(profile.cluster) else None
+        self._seen: dict[str, float] = {}
+        self._renewed = 0
+        self._kernel_threads: int | None = None
+        self._cluster = self._started()
+        self._client = _client_of(self._cluster)
+        try:
+            self._register()
+            self._scale()
+            self._wait_for_the_first()
+            self._meet()
+            self._keep_up()
+        except BaseException:
+            self.close(at_once=True)
+            raise
+
+    def kernel_threads(self, tiles: int) -> int | None:  # noqa: ARG002
+        """See ``Pool``: of a job, its cores are shared by the tiles at once."""
+        return self._kernel_threads
+
+    def result(self, future: Any) -> Any:
+        """See ``Pool``."""
+        found = super().result(future)
+        self._renewed = 0
+        return found
+
+    def close(self, at_once: bool) -> None:
+        """See ``Pool``: its jobs are cancelled."""
+        self._leave(at_once)
+        cluster = self._cluster
+        with suppress(TimeoutError, OSError), _silent():
+            cluster.close(timeout=CLOSING) if isinstance(cluster, DaskCluster) else cluster.close()
+
+    def _started(self) -> Any:
+        """The cluster, without workers; RecipeError where it can't be made."""
+        profile, demand = self.profile, self.demand
+        found = named_class(profile)
+        options: dict[str, Any] = dict(profile.options)
+        if self._jobs is not None:
+            options = job_arguments(profile, demand.folder, demand.memory)
+            _, threads = profile.numbers()
+            self._kernel_threads = max(1, options["cores"] // (options["processes"] * threads))
+            options["job_cls"] = self._jobs.watched(found.job_cls)
+            logs = demand.folder / FOLDER
+            logs.mkdir(exist_ok=True)
+            _sweep(logs)
+        if "silence_logs" in inspect.signature(found).parameters:
+            options["silence_logs"] = logging.CRITICAL
+        try:
+            with dask.config.set(SETTINGS), spared_from_interrupts(), _silent():
+                return found(**options)
+        except ImportError as error:
+            raise RecipeError(f"cluster: {profile.cluster}: {said(error)}") from error
+        except (TypeError, ValueError, KeyError) as error:
+            raise RecipeError(f"options: {profile.cluster} refuses them: {said(error)}") from error
+        except (OSError, RuntimeError, TimeoutError) as error:
+            raise RecipeError(
+                f"cluster: {profile.cluster} can't be started ({said(error)}): check `options`"
+            ) from error
+
+    def _register(self) -> None:
+        processes = self.profile.options.get("processes", 1)
+        if self._jobs is not None and isinstance(processes, int) and processes > 1:
+            self._client.register_plugin(_PlaceInJob())
+
+    def _wanted(self) -> int:
+        """Workers that have something to do."""
+        threads = self.profile.numbers()[1]
+        return max(1, math.ceil(self.demand.tiles_left() / threads))
+
+    def _scale(self) -> None:
+        low, high = self._range.minimum, self._range.maximum
+        if self.profile.workers == "auto" and self._jobs is None:
+            return  # as many as the class starts by itself
+        if low == high:
+            self._cluster.scale(min(high, self._wanted()))
+        elif isinstance(self._cluster, DaskCluster):
+            self._cluster.adapt(
+                Adaptive=_by_tiles_left(self._wanted), minimum=low, maximum=high, interval=f"{LOOK:g}s"
+            )
+        else:
+            self._cluster.adapt(minimum=low, maximum=high)
+
+    def _wait_for_the_first(self) -> None:
+        """Waits for a worker as long as there is hope, and says what it waits for."""
+        began, told, asked = time.monotonic(), 0.0, 0.0
+        while not self._client.nthreads():
+            now = time.monotonic()
+            if self._jobs is not None and now - asked > LOOK / 5:
+                asked = now
+                self._refuse_if_hopeless(self._jobs)
+            if now - max(told, began) > (TOLD_AGAIN if told else TOLD):
+                told = now
+                self.demand.tell(self._want())
+            time.sleep(0.2)
+
+    def _refuse_if_hopeless(self, jobs: Jobs) -> None:
+        """RecipeError where no job could be submitted, or all have ended."""
+        if not jobs.submitted:
+            if jobs.refusals:
+                raise RecipeError(jobs.refusals[0])
+            return
+        states = jobs_told(self.profile.cluster, jobs.submitted)
+        if reason := will_never_start(states or {}):
+            raise RecipeError(
+                f"the jobs will never start ({reason}): ask for what a node of the queue has, with fewer "
+                "`threads`, less `memory` or a shorter walltime; see `batchfuse plan --profile`"
+            )
+        if states == {} and not self._client.nthreads():
+            raise RecipeError(f"the jobs ended before a worker came: {self._last_words()}")
+
+    def _last_words(self) -> str:
+        """What the latest job wrote last, and where."""
+        logs = self.demand.folder / FOLDER
+        files = sorted(logs.glob("*.err"), key=lambda path: path.stat().st_mtime)
+        if not files:
+            return f"look into {logs}"
+        lines = [line for line in files[-1].read_text(errors="replace").splitlines() if line.strip()]
+        return f"{said(lines[-1]) if lines else 'they wrote nothing'} ({files[-1]})"
+
+    def _want(self) -> str:
+        """Said when there is no worker."""
+        if self._jobs is None:
+            return f"no worker of {self.profile.cluster} is there yet: waiting (Ctrl-C ends it)"
+        states = jobs_told(self.profile.cluster, self._jobs.submitted)
+        told = Counter((states or {}).values()).most_common()
+        jobs = ", ".join(f"{counted(number, 'job')} {state}" for state, number in told)
+        if not jobs:
+            jobs = f"{counted(len(self._jobs.submitted), 'job')} submitted"
+        return f"no worker is there yet: {jobs}; waiting (Ctrl-C ends it and cancels them)"
+
+    def _look(self) -> None:
+        super()._look()
+        if self._jobs is not None and isinstance(self._cluster, DaskCluster):
+            self._renew(self._jobs)
+
+    def _renew(self, jobs: Jobs) -> None:
+        """Asks again for the jobs that are gone: for lack of time, preempted, cancelled, or died."""
+        now = time.monotonic()
+        there = {str(info["name"]) for info in self._cluster.scheduler_info["workers"].values()}
+        spec = dict(self._cluster.worker_spec)
+        here = {name for name, one in spec.items() if there & _names(name, one)}
+        self._seen = {
+            name: now if name in here else seen for name, seen in self._seen.items() if name in spec
+        }
+        self._seen.update((name, now) for name in here)
+        states = jobs_told(self.profile.cluster, jobs.submitted)
+        job_of = {name: str(getattr(job, "job_id", None)) for name, job in self._cluster.workers.items()}
+        gone = [
+            name
+            for name in spec
+            if name not in here
+            and (
+                now - self._seen[name] > LOST
+                if name in self._seen
+                else states is not None and name in job_of and job_of[name] not in states
+            )
+        ]
+        if not gone or not self.demand.tiles_left():
+            return
+        if self._renewed + len(gone) > RENEWED * self._range.maximum:
+            if not there:
+                self.demand.halt(f"its workers keep ending: {(jobs.refusals or [self._last_words()])[-1]}")
+            return
+        self._renewed += len(gone)
+        self.demand.tell(f"{counted(len(gone), 'job')} ended: submitting again")
+        for name in gone:
+            self._seen.pop(name, None)
+        self._cluster.sync(self._submitted_anew, gone)
+
+    async def _submitted_anew(self, names: list[str]) -> None:
+        for name in names:
+            job = self._cluster.workers.pop(name, None)
+            if job is not None:
+                await job.close()
+        await self._cluster._correct_state()
+
+
+def _names(name: str, spec: dict[str, Any]) -> set[str]:
+    """The names of a job's workers."""
+    return {f"{name}{suffix}" for suffix in spec.get("group", [""])}
+
+
+def _by_tiles_left(wanted: Callable[[], int]) -> type[Adaptive]:
+    """Dask's way to let workers come and go, by the tiles left: Dask itself sees only a few of them."""
+
+    class ByTilesLeft(Adaptive):
+        async def target(self) -> int:
+            return wanted()
+
+    return ByTilesLeft
+
+
+def _client_of(cluster: Any) -> Any:
+    if isinstance(cluster, DaskCluster):
+        return Client(cluster, set_as_default=False)
+    return cluster.get_client(set_as_default=False)
+
+
+class _PlaceInJob(WorkerPlugin):
+    """Tells a process which of those of its job it is: each takes a GPU of its own."""
+
+    name = "batchfuse-place"
+
+    def setup(self, worker: Any) -> None:
+        take_place(int(str(worker.name).rpartition("-")[2]))
+
+
+def _sweep(logs: Path) -> None:
+    """Removes the certificates of runs that were killed."""
+    for left in logs.glob(".dask-jobqueue.*"):
+        left.unlink(missing_ok=True)
+
+
+@contextmanager
+def _silent() -> Iterator[None]:
+    """Without the warnings of libraries, such as that a port is taken and another was chosen."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
