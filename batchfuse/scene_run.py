@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -17,6 +18,7 @@ from batchfuse.cluster import Cluster, Stopped
 from batchfuse.cuts import chosen_voxel, draw_cuts, slice_of
 from batchfuse.errors import BlamedError, DamagedError, SceneError, SourceError, StoreError
 from batchfuse.exports import export_again, outdated
+from batchfuse.fusion.allocator import give_memory_back
 from batchfuse.fusion.precision import resolved_precision
 from batchfuse.fusion.surveys import Survey, survey_from_json
 from batchfuse.geometry.grid import Grid
@@ -63,6 +65,9 @@ from batchfuse.task import (
 from batchfuse.worker_log import Task, noted, taken_fault, this_worker
 
 __all__ = ["SceneRun", "stored_survey"]
+
+ONE_PICTURE = threading.Lock()
+"""Held while a picture is made: of several scenes at once they would need memory that no plan counts."""
 
 T = TypeVar("T")
 
@@ -336,12 +341,15 @@ class SceneRun:
         if path.exists() and not self.fused:
             return
         try:
-            doubt = self._draw_cuts(work, path) if job.is_volume else self._draw_mosaic(work, path)
+            with ONE_PICTURE:
+                doubt = self._draw_cuts(work, path) if job.is_volume else self._draw_mosaic(work, path)
         except StoreError:
             raise
         except (SceneError, OSError, Stopped) as error:
             self.notes.append(f"no quicklook ({error}): the fused image is complete")
             return
+        finally:
+            give_memory_back()
         if doubt:
             self.notes.append(doubt)
 
