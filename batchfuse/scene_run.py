@@ -264,16 +264,15 @@ class SceneRun:
 
     def _fuse(self, work: Work, store: Store) -> None:
         name, progress = self.job.scene.name, self.progress
-        unwritten = store.unwritten(self.job.tiling)
-        there = len(self.job.tiling) - len(unwritten)
+        sizes = {tile.index: tile.core.size for tile in store.unwritten(self.job.tiling)}
+        there = len(self.job.tiling) - len(sizes)
         # of a scene that is tried again, those that were told of before are not told again
         progress.skip(name, max(0, there - self.told))
         self.told = max(self.told, there)
-        sizes = {tile.index: tile.core.size for tile in unwritten}
-        groups = self.pace.groups(list(sizes), self.cluster.slots)
+        groups = self.pace.groups("fuse", list(sizes), self.cluster.slots)
         try:
             for written, seconds, notes in self.cluster.map(_fused_tiles, ((work, some) for some in groups)):
-                self.pace.learn(len(written), seconds)
+                self.pace.learn("fuse", len(written), seconds)
                 self.notes += [note for note in notes if note not in self.notes]
                 for index, size in written:
                     self.fused += 1
@@ -389,13 +388,35 @@ class SceneRun:
         self, phase: str, function: Callable[..., T], items: Sequence[tuple[Any, ...]]
     ) -> Iterator[T]:
         """The results of a phase other than fusing, in the order they come, with its progress told."""
+        done = 0
+        groups = self.pace.groups(phase, items, self.cluster.slots)
         try:
-            for done, result in enumerate(self.cluster.map(function, items), start=1):
-                self.progress.phase(self.job.scene.name, phase, done, len(items))
-                yield result
+            for results, seconds in self.cluster.map(_Each(function), ((some,) for some in groups)):
+                self.pace.learn(phase, len(results), seconds)
+                for result in results:
+                    done += 1
+                    self.progress.phase(self.job.scene.name, phase, done, len(items))
+                    yield result
         except BlamedError as error:
-            indices = [part for part in error.item if isinstance(part, tuple)]
-            raise BlamedError(f"{phase}{f', tile {indices[0]}' if indices else ''}: {error}") from error
+            group = error.item[0] if error.item else ()
+            indices = [part for item in group for part in item if isinstance(part, tuple)]
+            others = f" or one of {len(indices) - 1} after it" if len(indices) > 1 else ""
+            raise BlamedError(
+                f"{phase}{f', tile {indices[0]}{others}' if indices else ''}: {error}"
+            ) from error
+
+
+class _Each:
+    """Calls a function on each of several items, with the seconds of all; it has the function's name."""
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        self.function = function
+        self.__name__ = getattr(function, "__name__", "each")
+
+    def __call__(self, items: Sequence[tuple[Any, ...]]) -> tuple[list[Any], float]:
+        began = time.monotonic()
+        results = [self.function(*item) for item in items]
+        return results, time.monotonic() - began
 
 
 def _fused_tiles(
