@@ -20,11 +20,12 @@ from typing import Any
 
 import dask
 from distributed import Client, Future, KilledWorker, LocalCluster
+from distributed.comm.core import CommClosedError
 from distributed.diagnostics.plugin import WorkerPlugin
 from distributed.security import Security
 
 from batchfuse.cluster import Pool, Worker
-from batchfuse.errors import BlamedError, RecipeError, SceneError
+from batchfuse.errors import BlamedError, LostError, RecipeError
 from batchfuse.machine import cores_each
 from batchfuse.place import device_named, take_place
 from batchfuse.profile import Profile
@@ -79,30 +80,42 @@ class _DaskPool:
         # a key that names the task's own function: Dask learns how long each kind takes, and, since they
         # are one group, keeps them at the scheduler until a worker is free
         name = getattr(item[0], "__name__", function.__name__)
-        return self._client.submit(function, *item, key=(f"{name}-{self._token}", next(self._numbers)))
+        with self._loss_told():
+            return self._client.submit(function, *item, key=(f"{name}-{self._token}", next(self._numbers)))
 
     def result(self, future: Future[Any]) -> Any:
         """See ``Pool``."""
         try:
-            return future.result()
+            with self._loss_told():
+                return future.result()
         except KilledWorker as error:
             deaths = error.allowed_failures + 1  # of a scheduler that was started elsewhere, its own number
             raise BlamedError(
                 f"ended {deaths} workers, one after the other (killed by the system, most likely for "
                 "lack of memory): use a smaller `tiles.size`, or fewer `workers` or `threads` in the profile"
             ) from error
-        except CancelledError as error:
-            raise SceneError(
-                "the scheduler, or the connection to it, was lost: run it again to continue"
-            ) from error
 
     def withdraw(self, future: Future[Any]) -> bool:
         """See ``Pool``: tasks that a worker holds stay, one that runs and one that waits for it."""
-        held = {key for keys in self._client.processing().values() for key in keys}
+        with self._loss_told():
+            held = {key for keys in self._client.processing().values() for key in keys}
         if future.done() or future.key in held:
             return False
         future.cancel()
         return True
+
+    @contextmanager
+    def _loss_told(self) -> Iterator[None]:
+        """LostError where the scheduler can't be reached: Dask raises one thing or another then."""
+        try:
+            yield
+        except Exception as error:
+            lost = isinstance(error, CancelledError | CommClosedError)
+            if not lost and (isinstance(error, KilledWorker) or self._client.status == "running"):
+                raise
+            raise LostError(
+                "the scheduler, or the connection to it, was lost: run it again to continue"
+            ) from error
 
     def _introduced(self) -> Sequence[Worker]:
         """Each worker's own words; RecipeError where one has another batchfuse, or lacks the device."""
@@ -137,7 +150,7 @@ class _DaskPool:
             raise RecipeError(f"{there} of {number} workers came within {PATIENCE:g} s: {remedy}") from None
 
     def _leave(self, at_once: bool) -> None:
-        with suppress(TimeoutError):
+        with suppress(OSError):  # too late, or lost
             self._client.close(timeout=1 if at_once else 10)
         for name, level in self._levels.items():
             logging.getLogger(name).setLevel(level)
@@ -192,7 +205,8 @@ class RemotePool(_DaskPool):
         now = time.monotonic()
         if now - self._looked >= LOOK:
             self._looked = now
-            self._slots = sum(self._client.nthreads().values())
+            with suppress(OSError):  # a scheduler that is lost is told by what it was to do
+                self._slots = sum(self._client.nthreads().values())
         return max(1, self._slots)
 
     def kernel_threads(self, tiles: int) -> int | None:  # noqa: ARG002
