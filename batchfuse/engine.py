@@ -17,7 +17,7 @@ from pathlib import Path
 from batchfuse.budget import memory_of_a_worker, told_want, within_memory
 from batchfuse.campaign import ready
 from batchfuse.cluster import Cluster, Demand, Stopped, Worker, opened_cluster
-from batchfuse.errors import FullError, PassingError, RecipeError, SceneError
+from batchfuse.errors import FullError, LostError, PassingError, RecipeError, SceneError
 from batchfuse.imagery.naming import natural_order
 from batchfuse.job import Job
 from batchfuse.pace import Pace
@@ -336,13 +336,14 @@ class _Runner:
         scene.checksum = self.checksum
         try:
             outcome = self._tried(scene)
-        except FullError as error:
-            # no other scene can be written either: it is told once
+        except (FullError, LostError) as error:
+            # no other scene can go on either: it is told once
+            why = "the disk is full" if isinstance(error, FullError) else "the scheduler was lost"
             self.progress.skip(name, len(job.tiling) - scene.told)
-            if self._halted_first("the disk is full"):
+            if self._halted_first(why):
                 outcome = scene.outcome("failed", str(error))
             else:
-                outcome = scene.outcome("interrupted", "the disk is full: run it again to continue")
+                outcome = scene.outcome("interrupted", f"{why}: run it again to continue")
         except SceneError as error:
             self.progress.skip(name, len(job.tiling) - scene.told)
             outcome = scene.outcome("failed", str(error))

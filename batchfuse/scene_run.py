@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -265,18 +266,17 @@ class SceneRun:
 
     def _fuse(self, work: Work, store: Store) -> None:
         name, progress = self.job.scene.name, self.progress
-        unwritten = store.unwritten(self.job.tiling)
-        there = len(self.job.tiling) - len(unwritten)
-        if unwritten:
+        sizes = {tile.index: tile.core.size for tile in store.unwritten(self.job.tiling)}
+        there = len(self.job.tiling) - len(sizes)
+        if sizes:
             progress.phase(name, FUSING, min(self.told, there), len(self.job.tiling))
         # of a scene that is tried again, those that were told of before are not told again
         progress.skip(name, max(0, there - self.told))
         self.told = max(self.told, there)
-        sizes = {tile.index: tile.core.size for tile in unwritten}
-        groups = self.pace.groups(list(sizes), self.cluster.slots)
+        groups = self.pace.groups("fuse", list(sizes), self.cluster.slots)
         try:
             for group in self.cluster.map(_fused_tiles, ((work, some) for some in groups)):
-                self.pace.learn(len(group.tiles), sum(seconds for *_, seconds in group.tiles))
+                self.pace.learn("fuse", len(group.tiles), sum(seconds for *_, seconds in group.tiles))
                 self.notes += [note for note in group.notes if note not in self.notes]
                 if group.fault is not None:
                     progress.warn(None, group.fault)
@@ -392,16 +392,25 @@ class SceneRun:
         self, phase: str, function: Callable[..., T], items: Sequence[tuple[Any, ...]]
     ) -> Iterator[T]:
         """The results of a phase other than fusing, in the order they come, with its progress told."""
-        name = self.job.scene.name
+        name, done = self.job.scene.name, 0
         if items:
-            self.progress.phase(name, phase, 0, len(items))
+            self.progress.phase(name, phase, done, len(items))
+        groups = self.pace.groups(phase, items, self.cluster.slots)
+        task = _Each(function, name, phase)
         try:
-            for done, result in enumerate(self.cluster.map(_Told(function, name, phase), items), start=1):
-                self.progress.phase(name, phase, done, len(items))
-                yield result
+            for results, seconds in self.cluster.map(task, ((some,) for some in groups)):
+                self.pace.learn(phase, len(results), seconds)
+                for result in results:
+                    done += 1
+                    self.progress.phase(name, phase, done, len(items))
+                    yield result
         except BlamedError as error:
-            indices = [part for part in error.item if isinstance(part, tuple)]
-            raise BlamedError(f"{phase}{f', tile {indices[0]}' if indices else ''}: {error}") from error
+            group = error.item[0] if error.item else ()
+            indices = [part for item in group for part in item if isinstance(part, tuple)]
+            others = f" or one of {len(indices) - 1} after it" if len(indices) > 1 else ""
+            raise BlamedError(
+                f"{phase}{f', tile {indices[0]}{others}' if indices else ''}: {error}"
+            ) from error
 
 
 class _Group(NamedTuple):
@@ -433,8 +442,8 @@ def _fused_tiles(work: Work, indices: Sequence[tuple[int, ...]]) -> _Group:
 
 
 @dataclass(frozen=True, slots=True)
-class _Told:
-    """A task of another phase, told in the worker's log."""
+class _Each:
+    """A task of another phase: a function of each of several items, told in the worker's log."""
 
     function: Callable[..., Any]
     scene: str
@@ -442,12 +451,17 @@ class _Told:
 
     @property
     def __name__(self) -> str:
-        """The task's own: the scheduler learns by it how long each kind takes."""
+        """The function's own: the scheduler learns by it how long each kind takes."""
         return getattr(self.function, "__name__", self.phase)
 
-    def __call__(self, *item: Any) -> Any:
-        with Task(self.scene, self.phase, next(filter(_is_index, item), None)):
-            return self.function(*item)
+    def __call__(self, items: Sequence[tuple[Any, ...]]) -> tuple[list[Any], float]:
+        """The results, and the seconds of all."""
+        began = time.perf_counter()
+        results = []
+        for item in items:
+            with Task(self.scene, self.phase, next(filter(_is_index, item), None)):
+                results.append(self.function(*item))
+        return results, time.perf_counter() - began
 
 
 def _is_index(part: Any) -> bool:

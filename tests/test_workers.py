@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from concurrent.futures import CancelledError
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -20,6 +21,7 @@ import pytest
 import torch
 from affine import Affine
 from distributed import LocalCluster
+from distributed.comm.core import CommClosedError
 from distributed.security import Security
 from rasters import photo, write_raster
 from test_engine import GRID, command, make_long_run, make_pair, recipe_of, tree, wait_for_tiles
@@ -28,7 +30,7 @@ import batchfuse
 from batchfuse import dask_pool, workers
 from batchfuse.cluster import Demand
 from batchfuse.dask_pool import DaskPool
-from batchfuse.errors import RecipeError, SceneError
+from batchfuse.errors import LostError, RecipeError
 from batchfuse.fusion import methods
 from batchfuse.fusion.device import gpus_for, resolved_device
 from batchfuse.fusion.shipped import weights_path
@@ -386,15 +388,14 @@ def test_each_of_several_processes_has_a_gpu_of_its_own(monkeypatch: pytest.Monk
     assert str(resolved_device("cpu", 1)) == "cpu"
 
 
-def test_a_lost_scheduler_is_one_line() -> None:
-    from concurrent.futures import CancelledError
-
+@pytest.mark.parametrize("error", [CancelledError(), CommClosedError("in <TCP>: timed out"), OSError("away")])
+def test_a_lost_scheduler_is_one_line(error: Exception) -> None:
     class Lost:
         def result(self) -> None:
-            raise CancelledError
+            raise error
 
     pool = DaskPool("cpu", Demand())
-    with pytest.raises(SceneError, match="the connection to it, was lost"):
+    pool._client = SimpleNamespace(close=lambda **_: None, status="closed")
+    with pytest.raises(LostError, match="the connection to it, was lost"):
         pool.result(Lost())  # type: ignore[arg-type]
-    pool._client = SimpleNamespace(close=lambda **_: None)
     pool._leave(at_once=True)
