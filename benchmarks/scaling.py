@@ -36,6 +36,7 @@ from engine import Clock, Nothing, make_pair
 
 from batchfuse import cluster as clusters
 from batchfuse import pace
+from batchfuse.report.progress import FusedTile
 
 TILE = 32
 WORKERS = 2
@@ -230,8 +231,8 @@ class Watch(Clock):
         self.futures = 0
         self.client: Any = None
 
-    def tile(self, scene: str, pixels: int) -> None:
-        super().tile(scene, pixels)
+    def tile(self, scene: str, tile: FusedTile) -> None:
+        super().tile(scene, tile)
         if self.client is None and "distributed" in sys.modules:
             from distributed import Client
 
