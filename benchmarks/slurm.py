@@ -3,8 +3,8 @@
     python benchmarks/slurm.py DATA [--workers 2] [--queue debug] [--cancel 3] [--kill 2] [--folder OUT]
 
 DATA holds ``geo/pair_*/`` (thermal and optical GeoTIFFs) and ``tno/`` (infrared and visible pictures); four
-made scenes are added. All are one recipe, by a manifest. It is fused by threads, and then by jobs of Slurm, of
-which some are cancelled in mid-run, and whose driver is killed (kill -9) and started again. Prints what
+made scenes are added. All are one recipe, by a manifest. It is fused by threads, and then by jobs of Slurm,
+of which some are cancelled in mid-run, and whose driver is killed (kill -9) and started again. Prints what
 happened, how many tiles were fused more than once, and whether every store is the same, byte for byte.
 """
 

@@ -20,6 +20,7 @@ import psutil
 import pytest
 import torch
 from affine import Affine
+from click.testing import CliRunner
 from distributed import LocalCluster
 from distributed.comm.core import CommClosedError
 from distributed.security import Security
@@ -28,13 +29,15 @@ from test_engine import GRID, command, make_long_run, make_pair, recipe_of, tree
 
 import batchfuse
 from batchfuse import dask_pool, workers
+from batchfuse.batch_system import job_arguments
+from batchfuse.cli import commands
 from batchfuse.cluster import Demand
 from batchfuse.dask_pool import DaskPool
 from batchfuse.errors import LostError, RecipeError
 from batchfuse.fusion import methods
 from batchfuse.fusion.device import gpus_for, resolved_device
 from batchfuse.fusion.shipped import weights_path
-from batchfuse.profile import Profile
+from batchfuse.profile import BATCH_SYSTEMS, Profile
 from batchfuse.storage.store import Store
 
 TWO = Profile(cluster="processes", workers=2, threads=1)
@@ -237,6 +240,37 @@ def test_a_cluster_class_that_can_not_be_had_is_one_line(
     with pytest.raises(RecipeError, match=line):
         batchfuse.run(recipe_of(scenes), Profile(cluster=cluster, options=options))
     assert not (scenes / "fused/a.zarr").exists()
+
+
+@pytest.mark.parametrize("system", sorted(BATCH_SYSTEMS))
+def test_a_plan_has_the_script_of_a_job_of_every_batch_system(scenes: Path, system: str) -> None:
+    recipe_of(scenes)
+    (scenes / "recipe.yaml").write_text(
+        "inputs: {thermal: '{scene}_thermal.tif', optical: '{scene}_optical.tif'}\n"
+    )
+    called = CliRunner().invoke(
+        commands, ["plan", str(scenes / "recipe.yaml"), "--profile", system, "--json"]
+    )
+    assert called.exit_code == 0, called.output
+    script = json.loads(called.stdout)["job_script"]
+    assert "distributed.cli.dask_worker" in script
+    assert "--nthreads 4 --memory-limit 0" in script
+    assert not (scenes / "fused").exists()
+
+
+def test_a_job_asks_for_what_the_profile_says(tmp_path: Path) -> None:
+    options: dict[str, Any] = {"processes": 2, "cores": 12, "walltime": "1-02:00:00", "security": False}
+    made = job_arguments(
+        Profile(cluster="slurm", threads=3, memory="4GB", options=options), tmp_path, 2_000_000_000
+    )
+    assert (made["cores"], made["processes"], made["memory"]) == (12, 2, "8150000000B")
+    assert made["security"] is None
+    assert made["worker_extra_args"][-4:] == ["--lifetime", "84240s", "--lifetime-stagger", "4680s"]
+    with pytest.raises(RecipeError, match=r"options\.cores: found 5; 2 x 3 tiles at once need as many"):
+        job_arguments(Profile(cluster="slurm", threads=3, options={**options, "cores": 5}), tmp_path, 1)
+    unset = job_arguments(Profile(cluster="slurm"), tmp_path, 790_000_000)
+    assert unset["memory"] == "1150000000B"
+    assert unset["security"] is True
 
 
 class Deadly:
