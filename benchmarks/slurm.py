@@ -43,7 +43,8 @@ def main() -> None:
         write_recipes(folder, arguments.workers, arguments.queue)
         began = time.monotonic()
         if not (folder / "threads/report.json").exists():
-            subprocess.run(command(folder, "threads", "-q"), check=False)
+            subprocess.run(command(folder, "-q"), check=False)
+            (folder / "fused").rename(folder / "threads")
         print(f"{scenes} scenes; threads: {time.monotonic() - began:.0f} s", flush=True)
         disturbed(folder, arguments.cancel, arguments.kill)
         compare(folder)
@@ -69,7 +70,7 @@ def write_manifest(data: Path, folder: Path) -> int:
 
 
 def write_recipes(folder: Path, workers: int, queue: str) -> None:
-    """The recipe, whose output each run names, and the profile."""
+    """The recipe and the profile."""
     (folder / "recipe.yaml").write_text(
         "manifest: scenes.csv\n"
         "inputs: {thermal: {}, optical: {}}\n"
@@ -82,9 +83,8 @@ def write_recipes(folder: Path, workers: int, queue: str) -> None:
     )
 
 
-def command(folder: Path, output: str, *more: str) -> list[str]:
-    run = [sys.executable, "-m", "batchfuse", "run", str(folder / "recipe.yaml")]
-    return [*run, "--set", f"output.path={output}", *more]
+def command(folder: Path, *more: str) -> list[str]:
+    return [sys.executable, "-m", "batchfuse", "run", str(folder / "recipe.yaml"), *more]
 
 
 def disturbed(folder: Path, cancels: int, kills: int) -> None:
@@ -108,7 +108,7 @@ def disturbed(folder: Path, cancels: int, kills: int) -> None:
     began = time.monotonic()
     while True:
         with log.open("a") as file:
-            run = command(folder, "slurm", "--profile", str(folder / "slurm.yaml"), "--log-json")
+            run = command(folder, "--profile", str(folder / "slurm.yaml"), "--log-json")
             driver = subprocess.Popen(run, stderr=file)
         while driver.poll() is None:
             time.sleep(0.5)
@@ -134,7 +134,7 @@ def disturbed(folder: Path, cancels: int, kills: int) -> None:
         flush=True,
     )
     begun = ended = 0
-    for path in (folder / "slurm/logs").glob("*.log"):
+    for path in (folder / "fused/logs").glob("*.log"):
         for line in path.read_text().splitlines():
             event = json.loads(line)
             if event.get("phase") == "fusing":
@@ -158,8 +158,8 @@ def running() -> list[str]:
 def compare(folder: Path) -> None:
     """Every store against that of threads, byte for byte."""
     stores = sorted((folder / "threads").glob("*.zarr"))
-    same = [tree(store) == tree(folder / "slurm" / store.name) for store in stores]
-    partial = [*(folder / "slurm").rglob("*.partial"), *(folder / "slurm").glob("*lease*")]
+    same = [tree(store) == tree(folder / "fused" / store.name) for store in stores]
+    partial = [*(folder / "fused").rglob("*.partial"), *(folder / "fused").glob("*lease*")]
     print(f"{sum(same)} of {len(same)} stores identical; {len(partial)} temporary files left", flush=True)
     sys.exit(0 if all(same) and stores and not partial else 1)
 
