@@ -36,7 +36,7 @@ SECTIONS = {
     "Tiles": "tiles",
     "Output": "output",
     "Export": "output.also[]",
-    "WorkerRange": "workers",
+    "WorkerRange": "workers",  # of a profile
 }
 """Where the sections of the schema stand in a recipe."""
 PROBES: Mapping[str, Sequence[Any]] = {
@@ -82,7 +82,8 @@ def _regenerated(found: re.Match[str]) -> str:
 def recipe_keys() -> list[str]:
     """Every key of a recipe, with the way to it: ``inputs.<role>.bands``."""
     schema = recipe_schema()
-    sections = {place: schema["$defs"][name]["properties"] for name, place in SECTIONS.items()}
+    defined = schema["$defs"]
+    sections = {place: defined[name]["properties"] for name, place in SECTIONS.items() if name in defined}
     return [*schema["properties"], *(f"{place}.{key}" for place, keys in sections.items() for key in keys)]
 
 
