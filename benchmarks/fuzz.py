@@ -1,12 +1,13 @@
 """Reads thousands of damaged files and recipes, each reader in a process of its own.
 
-    python benchmarks/fuzz.py [--rasters 2000] [--volumes 2000] [--recipes 10000] [--through-run 50]
+    python benchmarks/fuzz.py [--geotiffs 2000] [--photographs 500] [--volumes 2000] [--recipes 10000]
+                              [--through-run 50] [--seed 0]
 
 Small valid GeoTIFFs (striped, tiled, compressed, masked, with palettes, of several bands and types), PNG,
-JPEG and NIfTI files are damaged: bits flipped, bytes set, pieces cut out, doubled or zeroed, the end cut
-off, entries of their headers set to extreme values. Each is opened and all its pixels are read, by reader
-processes with limits on time and memory. Prints how many were read, were refused in one line, made a
-traceback (a bug), took too long, or ended their process (GDAL's own crash: another takes its place). Then
+JPEG, JPEG 2000, BMP and NIfTI files are damaged: bits flipped, bytes set, pieces cut out, doubled or zeroed,
+the end cut off, entries of their headers set to extreme values. Each is opened and all its pixels are read,
+by reader processes with limits on time and memory. Prints how many were read, were refused in one line, made
+a traceback (a bug), took too long, or ended their process (GDAL's own crash: another takes its place). Then
 some of them go through `batchfuse run` beside good scenes, which have to be complete. The exit code is 1 if
 anything is a bug.
 """
@@ -29,6 +30,7 @@ import warnings
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -137,8 +139,8 @@ def tagged(content: bytes, rng: random.Random) -> bytes:
     return bytes(data)
 
 
-def rasters(folder: Path) -> list[Path]:
-    """Small valid rasters of many kinds."""
+def geotiffs(folder: Path) -> list[Path]:
+    """Small valid GeoTIFFs of many kinds."""
     rng = np.random.default_rng(0)
     kinds: list[tuple[str, str, int, dict[str, Any]]] = [
         ("plain", "uint8", 1, {}),
@@ -170,6 +172,13 @@ def rasters(folder: Path) -> list[Path]:
                 with rasterio.Env(GDAL_TIFF_INTERNAL_MASK="YES"):
                     dataset.write_mask(pixels[0] > 20)
         paths.append(path)
+    return paths
+
+
+def photographs(folder: Path) -> list[Path]:
+    """Small valid images in the other formats that are read, without a place on Earth."""
+    pixels = (np.random.default_rng(0).random((3, 48, 56)) * 200).astype(np.uint8)
+    paths = []
     for driver, ending, bands in (
         ("PNG", "png", 1),
         ("JPEG", "jpg", 3),
@@ -177,9 +186,9 @@ def rasters(folder: Path) -> list[Path]:
         ("BMP", "bmp", 1),
     ):
         path = folder / f"x.{ending}"
-        with rasterio.open(folder / "rgb.tif") as rgb, rasterio.MemoryFile() as memory:
+        with rasterio.MemoryFile() as memory:
             with memory.open(driver="GTiff", height=48, width=56, count=bands, dtype="uint8") as some:
-                some.write(rgb.read()[:bands])
+                some.write(pixels[:bands])
             with rasterio.Env(GDAL_PAM_ENABLED="NO"), memory.open() as some:
                 rasterio.shutil.copy(some, path, driver=driver)
         paths.append(path)
@@ -389,7 +398,8 @@ def through_run(folder: Path, paths: Sequence[Path], number: int, seed: int) -> 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--rasters", type=int, default=2000)
+    parser.add_argument("--geotiffs", type=int, default=2000)
+    parser.add_argument("--photographs", type=int, default=500)
     parser.add_argument("--volumes", type=int, default=2000)
     parser.add_argument("--recipes", type=int, default=10_000)
     parser.add_argument("--through-run", type=int, default=50, help="of the mutants of either kind")
@@ -398,17 +408,22 @@ def main() -> None:
     bugs: list[str] = []
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
-        for name in ("rasters", "volumes", "run of rasters", "run of volumes"):
-            (folder / name).mkdir()
-        images, scans = rasters(folder / "rasters"), volumes(folder / "volumes")
-        some = told.through_run
+        kinds: dict[str, tuple[Any, Any, int]] = {
+            "geotiffs": (geotiffs, read_raster, told.geotiffs),
+            "photographs": (photographs, read_raster, told.photographs),
+            "volumes": (volumes, read_nifti, told.volumes),
+        }
         parts: list[tuple[str, Callable[[], Found]]] = [
-            ("recipes", lambda: read_recipes(range(told.recipes), told.seed, folder)),
-            ("rasters", lambda: read_all(read_raster, images, range(told.rasters), told.seed)),
-            ("volumes", lambda: read_all(read_nifti, scans, range(told.volumes), told.seed)),
-            ("run of rasters", lambda: through_run(folder / "run of rasters", images, some, told.seed)),
-            ("run of volumes", lambda: through_run(folder / "run of volumes", scans, some, told.seed)),
+            ("recipes", partial(read_recipes, range(told.recipes), told.seed, folder))
         ]
+        for name, (make, read, number) in kinds.items():
+            (folder / name).mkdir()
+            made = make(folder / name)
+            parts.append((name, partial(read_all, read, made, range(number), told.seed)))
+            if name != "photographs":
+                (folder / f"run of {name}").mkdir()
+                run = partial(through_run, folder / f"run of {name}", made, told.through_run, told.seed)
+                parts.append((f"run of {name}", run))
         for name, part in parts:
             found = part()
             counts = ", ".join(f"{count:,} {kind}" for kind, count in sorted(found.outcomes.items()))

@@ -32,6 +32,16 @@ CASES: dict[str, dict[str, Any]] = {
     "mean": {"fusion": {"strategy": "mean"}},
     "detail": {"fusion": {"strategy": "detail"}, "optical": {"bands": 1}},
     "finer source": {"thermal": {"spacing": 2.5, "size": 8000}, "optical": {"bands": 1, "size": 2000}},
+    "much finer, float64": {
+        "thermal": {"spacing": 2.5, "size": 8000, "dtype": "float64"},
+        "optical": {"bands": 1, "size": 2000},
+        "tiles": 976,
+    },
+    "colour, float64, tiles of 256": {"optical": {"dtype": "float64"}, "tiles": 256},
+    "finer source, turned": {
+        "thermal": {"spacing": 2.5, "size": 8000, "turn": 30.0},
+        "optical": {"bands": 1, "size": 2000},
+    },
     "eight bands": {"fusion": {"color": "bands"}, "optical": {"bands": 8}},
     "three sources": {"more": 1},
     "float64": {"optical": {"bands": 1, "dtype": "float64"}, "thermal": {"dtype": "float64"}},
@@ -101,24 +111,34 @@ def make(folder: Path, name: str) -> None:
 
 
 def raster(
-    path: Path, bands: int, size: int = 4000, spacing: float = 10.0, zone: int = 32, dtype: str = "uint16"
+    path: Path,
+    bands: int,
+    size: int = 4000,
+    spacing: float = 10.0,
+    zone: int = 32,
+    dtype: str = "uint16",
+    turn: float = 0.0,
 ) -> None:
-    """A texture whose upper left corner is 500,000, 5,600,000 of zone 32, unless it is there."""
+    """A texture whose upper left corner is 500,000, 5,600,000 of zone 32, unless it is there.
+
+    Turned by so many degrees about its centre.
+    """
     import rasterio
     from affine import Affine
     from rasterio.warp import transform_bounds
 
     if path.exists():
         return
-    edge = 10.0 * 4000 if size != 2000 else 20_000.0
-    edge = size * spacing if spacing == 2.5 else edge
+    edge = size * spacing if spacing == 2.5 else size * 10.0
     bounds = 500_000.0, 5_600_000.0 - edge, 500_000.0 + edge, 5_600_000.0
     if zone != 32:
         bounds = transform_bounds("EPSG:32632", f"EPSG:326{zone}", *bounds)
     columns = round((bounds[2] - bounds[0]) / spacing)
     rows = round((bounds[3] - bounds[1]) / spacing)
     options = {"driver": "GTiff", "width": columns, "height": rows, "count": bands, "dtype": dtype}
-    place = {"crs": f"EPSG:326{zone}", "transform": Affine(spacing, 0, bounds[0], 0, -spacing, bounds[3])}
+    upright = Affine(spacing, 0, bounds[0], 0, -spacing, bounds[3])
+    turned = Affine.rotation(turn, upright @ (columns / 2, rows / 2)) @ upright
+    place = {"crs": f"EPSG:326{zone}", "transform": turned}
     texture = np.random.default_rng(0).integers(1000, 9000, (512, columns)).astype(dtype)
     kept = {"tiled": True, "compress": "deflate", "zlevel": 1}
     with rasterio.open(path, "w", **options, **place, **kept) as dataset:

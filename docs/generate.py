@@ -36,7 +36,6 @@ SECTIONS = {
     "Tiles": "tiles",
     "Output": "output",
     "Export": "output.also[]",
-    "WorkerRange": "workers",  # of a profile
 }
 """Where the sections of the schema stand in a recipe."""
 PROBES: Mapping[str, Sequence[Any]] = {
@@ -120,7 +119,10 @@ def _kind(found: Schema, schema: Schema) -> str:
     """The type of a key in words."""
     if "$ref" in found:
         name = found["$ref"].rpartition("/")[2]
-        return "anything" if name == "JsonValue" else f"a mapping, see `{SECTIONS[name]}`"
+        return {
+            "JsonValue": "anything",
+            "WorkerRange": "`{minimum: …, maximum: …}`",
+        }.get(name, f"a mapping, see `{SECTIONS.get(name)}`")
     if "anyOf" in found:
         kinds = (_kind(one, schema) for one in found["anyOf"] if one.get("type") != "null")
         return " or ".join(dict.fromkeys(kinds))

@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+import rasterio
+from affine import Affine
 from click.testing import CliRunner
 from rasters import photo, write_raster
 
@@ -62,6 +64,32 @@ def test_more_at_once_and_larger_tiles_need_more(pair: Path) -> None:
     assert needed(large, 1) > needed(small, 1) == needed(large, 1, 64)
     assert needed(job_of(pair, tiles={"size": 1024}), 8) == needed(job_of(pair, tiles={"size": 1024}), 1)
     assert memory_of_a_worker([small, large], 2) == needed(large, 2)
+
+
+def finer_job(folder: Path, size: int, turn: float = 0.0, dtype: str = "uint16") -> Job:
+    """A scene of 2000 x 2000 pixels of 10 m, with a source of 2.5 m; both are hardly a byte on disk."""
+    for name, pixel, shape, turned in (("a", 10.0, 2000, 0.0), ("b", 2.5, 8000, turn)):
+        upright = Affine(pixel, 0, 500_000, 0, -pixel, 5_600_000)
+        place = Affine.rotation(turned, upright @ (shape / 2, shape / 2)) @ upright
+        kept = {"tiled": True, "sparse_ok": True, "driver": "GTiff", "crs": "EPSG:32632", "transform": place}
+        size_of = {"height": shape, "width": shape, "count": 1, "dtype": dtype if name == "b" else "uint16"}
+        with rasterio.open(folder / f"{name}.tif", "w", **kept, **size_of):
+            pass
+    return job_of(folder, reference="one", tiles={"size": size})
+
+
+def test_of_a_finer_source_so_much_is_counted_as_is_read_at_once(tmp_path: Path) -> None:
+    """At most 16 million of its pixels: larger windows are read in halves, unless the source is turned."""
+    upright = finer_job(tmp_path, 1300)
+    assert needed(finer_job(tmp_path, 1300, turn=30), 1) > needed(upright, 1)
+    assert needed(finer_job(tmp_path, 1300, dtype="float64"), 1) > needed(upright, 1)
+
+
+def test_the_tiles_that_need_most_are_counted_and_each_once(tmp_path: Path) -> None:
+    """Of four tiles the largest is read in halves; the others, cut at the scene's edge, may be read whole."""
+    job = finer_job(tmp_path, 1024)
+    extra = [needed(job, n + 1) - needed(job, n) for n in range(5)]
+    assert extra[0] == extra[1] > extra[2] > extra[3] > extra[4] == 0
 
 
 def test_fewer_tiles_at_once_keep_within_the_memory(pair: Path) -> None:

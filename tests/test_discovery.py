@@ -1,12 +1,14 @@
 from __future__ import annotations
 
 import os
+import re
 import string
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 from shared_data import shared_data
 
@@ -223,6 +225,92 @@ def test_scenes_are_the_names_that_every_source_has(
 def test_natural_order_is_the_order_of_the_numbers(numbers: list[int]) -> None:
     ordered = sorted((f"s{n}_x" for n in numbers), key=natural_order)
     assert ordered == [f"s{n}_x" for n in sorted(numbers)]
+
+
+# How long matching takes
+
+
+def plainly_matched(text: str, path: str) -> tuple[str, ...] | None:
+    """What a pattern's wildcards stand for, by the plainest regular expression, which tries every cut."""
+    names: list[str] = []
+    expression = ""
+    segments = text.split("/")
+    for number, segment in enumerate(segments):
+        last = number == len(segments) - 1
+        if segment == "**":
+            expression += r"(?:(?!\.)[^/]+/)*" + (r"(?!\.)[^/]+" if last else "")
+            continue
+        pieces = re.findall(r"\{.\}|\*+|[^{*]+", segment)
+        expression += r"(?!\.)" if pieces[0][0] in "{*" else ""
+        for piece in pieces:
+            if piece[0] == "{":
+                seen = piece[1] in names
+                expression += f"(?P={piece[1]})" if seen else f"(?P<{piece[1]}>[^/]+)"
+                names += [] if seen else [piece[1]]
+            else:
+                expression += "[^/]*" if piece[0] == "*" else re.escape(piece)
+        expression += "" if last else "/"
+    match = re.fullmatch(expression, path)
+    return match and tuple(match.group(name) for name in names)
+
+
+PART = st.sampled_from(["*", "*", "{x}", "{y}", "{z}", "a", "b", ".", "ab"])
+SEGMENTS = st.lists(
+    st.just("**") | st.lists(PART, min_size=1, max_size=6).map("".join).filter(lambda s: "**" not in s),
+    min_size=1,
+    max_size=5,
+)
+
+
+@settings(max_examples=300)
+@given(SEGMENTS, st.lists(st.text("ab.", min_size=1, max_size=6), min_size=1, max_size=6))
+@example(["**", ".a", "**", "b"], ["a", ".a", "b", ".a", "b"])
+@example(["{x}{y}", "{x}"], ["aba", "ab"])
+def test_a_path_is_cut_as_the_plainest_expression_cuts_it(segments: list[str], path: list[str]) -> None:
+    text = "*/" + "/".join(segments)  # the first segment is wild, so that the base is the folder
+    assume(not any(segment in ("..", ".") for segment in segments))
+    for wanted in ("/".join(["a", *path]), "a/" + "/".join(s.replace("*", "b") for s in segments)):
+        assert Pattern.parse(text, Path("/data")).values(wanted) == plainly_matched(text, wanted)
+
+
+STARS = [
+    "scenes/*/*/**/*{scene}*a*a*a*a*a*a*a*a*a*a*b.tif",
+    "*a" * 200 + "b",
+    "{x}a" + "*a" * 200 + "b",
+    "**/" * 200 + "b",
+    "/".join(["*a*a*a*a*"] * 20) + "/b",
+    "**/*a*/" * 100 + "b",
+    "*" * 4000 + "b",
+    "".join(f"{{n{i}}}" for i in range(500)) + "b",
+]
+
+
+@pytest.mark.parametrize("text", STARS)
+def test_many_stars_take_no_more_than_a_moment(text: str) -> None:
+    """By an expression that tries every cut most of these would take longer than the universe has."""
+    pattern = Pattern.parse(text, Path("/data"))
+    names = "a" * 250
+    begun = time.process_time()
+    for path in (names, f"{names}b", "/".join([names] * 16), "a/" * 2000 + "a", "a/" * 200 + "b"):
+        pattern.values(path)
+        pattern.differs_in_case(path)
+    assert time.process_time() - begun < 5
+
+
+def test_a_path_that_can_be_cut_in_too_many_ways_is_refused_in_a_line(tmp_path: Path) -> None:
+    make(tmp_path, f"{'a' * 120}b/{'a' * 120}b", "o.tif")
+    text = "{x}*a*a*a*a*a*a*a*/{x}{x}"
+    (line,) = refused(tmp_path, {"thermal": [text], "optical": ["o.tif"]})
+    assert line.startswith(f'"{text}" can be cut in too many ways for aaa')
+    assert line.endswith("name each wildcard once, or use fewer stars")
+    make(tmp_path, "L8_2020_01/x/2020_01_L8_b1.tif")
+    found = discover(tmp_path, {"thermal": ["{scene}_{date}/**/{date}_{scene}*.tif"], "optical": ["o.tif"]})
+    assert names(found) == ["L8_2020_01"]
+
+
+def test_a_path_longer_than_any_file_system_has_is_refused(tmp_path: Path) -> None:
+    (line,) = refused(tmp_path, {"thermal": ["*a" * 3000], "optical": ["o.tif"]})
+    assert line.endswith("has 6,000 characters: a path has 4,096 at most")
 
 
 # What is left over
