@@ -175,8 +175,10 @@ class StartedPool(DaskPool):
         told = Counter((states or {}).values()).most_common()
         jobs = ", ".join(f"{counted(number, 'job')} {state}" for state, number in told)
         if not jobs:
-            jobs = f"{counted(len(self._jobs.submitted), 'job')} submitted"
-        return f"no worker is there yet: {jobs}; waiting (Ctrl-C ends it and cancels them)"
+            known = "" if states is None else ", none waits or runs"
+            jobs = f"{counted(len(self._jobs.submitted), 'job')} submitted{known}"
+        yet = "" if self._met else " yet"
+        return f"no worker is there{yet}: {jobs}; waiting (Ctrl-C ends it and cancels them)"
 
     def _look(self) -> None:
         super()._look()
@@ -215,8 +217,6 @@ class StartedPool(DaskPool):
             return
         self._renewed += len(gone)
         self.demand.tell(f"{counted(len(gone), 'job')} ended: submitting again")
-        for name in gone:
-            self._seen.pop(name, None)
         self._cluster.sync(self._submitted_anew, gone)
 
     def _ask_again(self, refused: list[str], jobs: Jobs) -> None:
@@ -229,11 +229,14 @@ class StartedPool(DaskPool):
         self._cluster.sync(self._submitted_anew, refused)
 
     async def _submitted_anew(self, names: list[str]) -> None:
+        """Gives up these jobs for as many others, of other names: Dask may yet close what has an old one."""
+        cluster = self._cluster
+        number = len(cluster.worker_spec)
         for name in names:
-            job = self._cluster.workers.pop(name, None)
-            if job is not None:
+            cluster.worker_spec.pop(name, None)
+            if (job := cluster.workers.pop(name, None)) is not None:
                 await job.close()
-        await self._cluster._correct_state()
+        cluster.scale(jobs=number)
 
 
 def _names(name: str, spec: dict[str, Any]) -> set[str]:
