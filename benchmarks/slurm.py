@@ -20,7 +20,9 @@ import subprocess
 import sys
 import tempfile
 import time
+from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 from engine import make_pair
 from real_scenes import pairs
@@ -134,15 +136,21 @@ def disturbed(folder: Path, cancels: int, kills: int) -> None:
         flush=True,
     )
     begun = ended = 0
+    busy = there = 0.0
     for path in (folder / "fused/logs").glob("*.log"):
-        for line in path.read_text().splitlines():
-            event = json.loads(line)
-            if event.get("phase") == "fusing":
-                begun += event["event"] == "task_begun"
-                ended += event["event"] == "task_done"
-    print(
-        f"workers' logs: {begun} tiles begun, {ended} done: {ended - total} done more than once", flush=True
-    )
+        told: list[dict[str, Any]] = [json.loads(line) for line in path.read_text().splitlines()]
+        begun += sum(e["event"] == "task_begun" and e["phase"] == "fusing" for e in told)
+        ended += sum(e["event"] == "task_done" and e["phase"] == "fusing" for e in told)
+        tasks = [e for e in told if e["event"].startswith("task_")]
+        busy += sum(e.get("seconds", 0) for e in tasks)
+        if tasks:
+            there += (moment(tasks[-1]) - moment(tasks[0])).total_seconds()
+    print(f"workers' logs: {begun} tiles begun, {ended} done, of {total}", flush=True)
+    print(f"a worker is at a task {busy / there:.0%} of the time from its first to its last", flush=True)
+
+
+def moment(event: dict[str, Any]) -> datetime:
+    return datetime.fromisoformat(event["time"])
 
 
 def running() -> list[str]:
