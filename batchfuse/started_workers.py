@@ -30,7 +30,7 @@ from batchfuse.workers import spared_from_interrupts
 
 __all__ = ["StartedPool"]
 
-LOST = 15.0  # seconds without a job's worker after which the job is submitted anew
+LOST = 10.0  # seconds without a job's worker after which the job is submitted anew
 RENEWED = 3  # times the jobs asked for: so many may end, no tile fused meanwhile, until the run gives up
 CLOSING = 30.0  # seconds for the jobs to be cancelled
 
