@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial, reduce
 from pathlib import Path
@@ -36,7 +36,8 @@ from batchfuse.report.progress import Progress
 from batchfuse.report.report import Outcome, versions
 from batchfuse.scene_layout import layout_of
 from batchfuse.source_contents import changed_contents, forget_contents, keep_contents
-from batchfuse.storage.check import Fault, check_store
+from batchfuse.storage.check import Fault, check_chunks, check_store
+from batchfuse.storage.digests import Digest
 from batchfuse.storage.pyramid import begun_level, levels_of, remove_levels
 from batchfuse.storage.repair import (
     forget_faults,
@@ -46,6 +47,7 @@ from batchfuse.storage.repair import (
     record_of,
     restore_metadata,
     take_out,
+    was_sealed,
 )
 from batchfuse.storage.store import Store, is_store, refuse_links, remove_store
 from batchfuse.task import (
@@ -87,6 +89,8 @@ class SceneRun:
     checksum: bool = False
     retries: int = 0
     begun: bool = False
+    digests: dict[Path, Digest] = field(default_factory=dict)
+    """Of the chunks of the image and its levels, by their files: told by whoever wrote or read them."""
 
     def run(self) -> Outcome:
         """Continues the scene's store, or begins it; repairs what is known to be wrong with it.
@@ -118,7 +122,7 @@ class SceneRun:
         self._reduce(work, store)
         if self.fused:
             store.sweep()  # what workers left that were killed while they wrote
-        store.seal()
+        store.seal(self.digests)
         self._quicklook(work)
         self._export()
         forget_faults(job.store)
@@ -156,11 +160,9 @@ class SceneRun:
         if self.overwrite and is_store(job.store):
             return None
         if has_noted_faults(job.store) or not is_whole(job.store):
-            return self._repaired()
+            return self._mended()
         store = Store.open(job.store)
         self._refuse_other(store.record)
-        if not store.complete:
-            store.sweep()
         return store
 
     def _refuse_other(self, record: Mapping[str, Any]) -> None:
@@ -186,10 +188,11 @@ class SceneRun:
             remedy = "run it again" if self.begun else "run it again with --overwrite"
             raise SourceError(f"{changed[0]} was changed while the scene was fused: {remedy}")
 
-    def _repaired(self) -> Store:
+    def _mended(self) -> Store:
         """The store of an earlier run without whatever is wrong with it: what is missing then is made again.
 
-        Every byte of it is read. Raises StoreError where its record is lost, and with it what made its tiles.
+        Every byte of it is read, since a seal vouches for each. Raises StoreError where its record is lost,
+        and with it what made its tiles.
         """
         path = self.job.store
         record = record_of(path)
@@ -200,19 +203,23 @@ class SceneRun:
                 "--overwrite replaces the store"
             )
         self._refuse_other(record)
+        sealed = was_sealed(path)
         self.scalings, surveys = survey_of(path, record)
         work = Work(uuid.uuid4().hex, self.job, self.scalings, surveys, self.compute)
-        self.repaired += [f"{name} was not right" for name in restore_metadata(path, layout_of(work), record)]
+        wrong = restore_metadata(path, layout_of(work), record, sealed)
+        self.repaired += [f"{name} was not right" for name in wrong]
         store = Store.open(path)
         store.sweep()
-        checked = check_store(
-            path, lambda function, tiles: self._mapped("check", function, [(tile,) for tile in tiles])
-        )
-        taken = take_out(store, checked.faults)
+        checked = check_store(path, self._checking, self.digests)
+        taken = take_out(store, checked.faults, sealed)
+        self.digests = dict(checked.chunks)
         self.repaired += taken.repaired
         self.notes += taken.left
         self.remakes_levels |= taken.levels
         return store
+
+    def _checking(self, function: Callable[[Any], T], items: Iterable[Any]) -> Iterator[T]:
+        return self._mapped("check", function, [(item,) for item in items])
 
     def _work(self, store: Store | None) -> Work:
         """All that must be known of the whole scene: from the store, else counted and surveyed now."""
@@ -255,6 +262,7 @@ class SceneRun:
         if self.overwrite:
             remove_store(job.store)
         remove_levels(job.store)  # of an image that is no more
+        self.digests.clear()
         forget_faults(job.store)
         if self.checksum:
             keep_contents(job.store, job.scene.sources)
@@ -275,10 +283,11 @@ class SceneRun:
             for written, seconds, notes in self.cluster.map(_fused_tiles, ((work, some) for some in groups)):
                 self.pace.learn(len(written), seconds)
                 self.notes += [note for note in notes if note not in self.notes]
-                for index, size in written:
+                for index, digest in written:
+                    self.digests[store.chunk_path(index)] = digest
                     self.fused += 1
                     self.told += 1
-                    self.bytes += size
+                    self.bytes += digest.size
                     progress.tile(name, sizes[index])
         except BlamedError as error:
             group = error.item[1] if error.item else ()
@@ -315,10 +324,25 @@ class SceneRun:
         wanted = self.job.pyramid or self.remakes_levels
         for number, level in enumerate(levels_of(store) if wanted else (), start=1):
             reduced = begun_level(store, level)
+            if not reduced.complete:
+                self._look_at_begun(store, reduced)
             items = [(work, below, level.path, tile.index) for tile in reduced.unwritten(reduced.tiling)]
-            self.bytes += sum(self._mapped(f"level {number}", level_tile, items))
-            reduced.seal()
+            for index, digest in self._mapped(f"level {number}", level_tile, items):
+                self.digests[reduced.chunk_path(index)] = digest
+                self.bytes += digest.size
+            reduced.seal(self.digests)
             below = level.path
+
+    def _look_at_begun(self, store: Store, level: Store) -> None:
+        """Learns the digests of the chunks of a level that an earlier run left; what is damaged goes."""
+        missing = {tile.index for tile in level.unwritten(level.tiling)}
+        there = [tile for tile in level.tiling if tile.index not in missing]
+        there = [tile for tile in there if level.chunk_path(tile.index) not in self.digests]
+        for chunk in check_chunks(level, there, self._checking):
+            if chunk.digest is not None:
+                self.digests[chunk.path] = chunk.digest
+            elif chunk.fault is not None:
+                self.repaired += take_out(store, [chunk.fault]).repaired
 
     def _quicklook(self, work: Work) -> None:
         """Pictures the scene, unless an earlier run did: a picture that fails spoils no fused image.
@@ -400,8 +424,8 @@ class SceneRun:
 
 def _fused_tiles(
     work: Work, indices: Sequence[tuple[int, ...]]
-) -> tuple[list[tuple[tuple[int, ...], int]], float, tuple[str, ...]]:
-    """Each tile's index with its bytes on disk, the seconds of all, and what a person should know of them."""
+) -> tuple[list[tuple[tuple[int, ...], Digest]], float, tuple[str, ...]]:
+    """Each tile's index with its file's digest, the seconds of all, and what a person should know of them."""
     began = time.monotonic()
     written = [(index, fuse_tile(work, index)) for index in indices]
     return written, time.monotonic() - began, fuser_notes(work)
