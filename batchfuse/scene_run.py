@@ -16,7 +16,16 @@ from numpy.typing import NDArray
 from batchfuse.changes import changes, other_ranges
 from batchfuse.cluster import Cluster, Stopped
 from batchfuse.cuts import chosen_voxel, draw_cuts, slice_of
-from batchfuse.errors import BlamedError, DamagedError, SceneError, SourceError, StoreError
+from batchfuse.errors import (
+    BlamedError,
+    DamagedError,
+    FullError,
+    PassingError,
+    SceneError,
+    SourceError,
+    StoreError,
+    is_full,
+)
 from batchfuse.exports import export_again, outdated
 from batchfuse.fusion.precision import resolved_precision
 from batchfuse.fusion.surveys import Survey, survey_from_json
@@ -38,6 +47,7 @@ from batchfuse.scene_layout import layout_of
 from batchfuse.source_contents import changed_contents, forget_contents, keep_contents
 from batchfuse.storage.check import Fault, check_chunks, check_store
 from batchfuse.storage.digests import Digest
+from batchfuse.storage.files import full, lacks_room
 from batchfuse.storage.pyramid import begun_level, levels_of, remove_levels
 from batchfuse.storage.repair import (
     forget_faults,
@@ -358,6 +368,8 @@ class SceneRun:
         except StoreError:
             raise
         except (SceneError, OSError, Stopped) as error:
+            if is_full(error) or (isinstance(error, OSError) and lacks_room(path.parent)):
+                raise full(f"{path} can't be written") from None
             self.notes.append(f"no quicklook ({error}): the fused image is complete")
             return
         if doubt:
@@ -403,7 +415,7 @@ class SceneRun:
             for exported in self._mapped("export", export_again, items):
                 self.exports.append(str(exported.path))
                 self.notes += [f"{exported.path.name}: {line}" for line in exported.warnings]
-        except DamagedError:
+        except (DamagedError, FullError, PassingError):  # each of which says what is to be done
             raise
         except SceneError as error:
             raise SceneError(f"the fused image is complete, but an export failed: {error}") from error

@@ -53,7 +53,7 @@ ORDER = (
     ("job",),
     ("budget", "scene_jobs"),
     ("plan",),
-    ("place",),
+    ("place", "retries"),
     ("changes", "cluster", "encoding", "exports", "source_contents", "status", "stored_recipe", "workers"),
     ("campaign_passes", "campaign"),
     ("picture", "task"),

@@ -134,7 +134,7 @@ def test_a_whole_chunk_of_another_place_or_store_is_foreign(tmp_path: Path, form
     assert found(store.path) == [("foreign", here.relative_to(tmp_path).as_posix())]
     other = Store.create(tmp_path / "b.zarr", FORMS[form], RECORD)
     for tile in other.tiling:
-        other.write(tile, np.full((1, *tile.core.shape), 7, other.dtype))
+        other.write(tile, np.full((3, *tile.core.shape), 7, other.dtype))
     shutil.copy(other.chunk_path((0, 0)), here)
     assert found(store.path) == [("foreign", here.relative_to(tmp_path).as_posix())]
 
