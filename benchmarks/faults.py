@@ -8,9 +8,9 @@ compared, byte for byte, with that of a run nobody disturbed. A moment is a rand
 there (none: somewhere in the start) and a random part of a second. Prints a line a kill: what was killed, the
 tiles there at that time, the tiles fused again, and whether the stores are identical.
 
-A flip changes a random bit of a random file of a complete store, of a chunk or of what lies beside them: `verify`
-must name the file, and the next run mend that alone. A swap exchanges two chunks of two tiles, of one store or of
-two: `verify` must name both, and the next run fuse both and no other.
+A flip changes a random bit of a random file of a complete store, of a chunk or of what lies beside them:
+`verify` must name the file, and the next run mend that alone. A swap exchanges the chunks of two tiles, of
+one store or of two: `verify` must name both, and the next run fuse both and no other.
 """
 
 from __future__ import annotations

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import random
@@ -21,7 +22,8 @@ from volumes import write_nifti
 import batchfuse
 from batchfuse.cli import commands
 from batchfuse.report.report import Outcome
-from batchfuse.storage import raster, volume
+from batchfuse.storage import check, raster, volume
+from batchfuse.storage.digests import Digest
 from batchfuse.storage.repair import has_noted_faults, noted_path
 from batchfuse.storage.store import Store
 
@@ -435,3 +437,28 @@ def test_random_bits_are_found_and_repaired(scene: Path, form: str) -> None:
         assert verified(scene)[0] == 1
         assert run(scene, form).status == "complete"
         assert stored(scene) == wanted
+
+
+@pytest.mark.parametrize("form", ["format 2"])
+def test_a_chunk_that_cannot_be_read_for_now_is_no_damage(
+    scene: Path, form: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wanted, digest_of = stored(scene), check.digest_of
+    bad = chunks_of(scene)[1]
+
+    def refused(path: Path) -> Digest:
+        if path == bad:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        return digest_of(path)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(check, "digest_of", refused)
+        code, lines = verified(scene)
+        assert (code, lines.count("unread: ")) == (1, 1)
+        noted_path(scene / "fused/a.zarr").write_text("somebody has found something")
+        (outcome,) = batchfuse.run(recipe(scene, form), retries=0).outcomes
+        assert (outcome.status, outcome.fused) == ("failed", 0)
+        assert "tile (0, 1) can't be read: " in (outcome.reason or "")
+    assert bad.exists()
+    assert run(scene, form).status == "complete"
+    assert stored(scene) == wanted

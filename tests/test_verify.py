@@ -189,8 +189,10 @@ def test_another_record_is_told_without_a_word_against_any_chunk(tmp_path: Path,
     fill_store(other)
     other.seal()
     shutil.copy(other.digests_path, store.digests_path)
+    assert found(store.path) == [("disagrees", f"a.zarr/{store.layout.form.metadata}")]
     name = store.digests_path.relative_to(tmp_path).as_posix()
-    assert found(store.path) == [("disagrees", name)]
+    store.digests_path.write_bytes(b"{}")
+    assert found(store.path) == [("damaged", name)]
     store.digests_path.unlink()
     assert found(store.path) == [("missing", name)]
 

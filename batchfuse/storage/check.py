@@ -13,7 +13,7 @@ import zarr
 
 from batchfuse.errors import StoreAwayError, StoreError
 from batchfuse.geometry.tiling import Tile
-from batchfuse.storage.digests import Digest, digest_of
+from batchfuse.storage.digests import Digest, digest_of, read_digests
 from batchfuse.storage.files import refusals, said
 from batchfuse.storage.pyramid import Level, levels_of
 from batchfuse.storage.store import Store, is_store
@@ -146,11 +146,19 @@ def seal_faults(store: Store) -> Iterator[Fault]:
 
     Nothing of chunks that are missing or empty, of which ``Store.unwritten`` tells.
     """
-    digests = store.digests()
+    path = store.digests_path
+    digests = read_digests(path.parent)
+    if digests is None and not path.is_file():
+        yield Fault(path, "missing", f"not there: {AGAIN}")
+        return
     if digests is None:
-        what = "not there" if not store.digests_path.is_file() else "not the digests of this store"
-        kind = "missing" if what == "not there" else "disagrees"
-        yield Fault(store.digests_path, kind, f"{what}: {AGAIN}")
+        yield Fault(path, "damaged", f"not what the seal has written: {AGAIN}")
+        return
+    if digests.record != store.record:
+        # which of the two is right, a run finds out
+        root = store.path / store.layout.form.metadata
+        what = f"says otherwise than {store.named(path)} how the store was made"
+        yield Fault(root, "disagrees", f"{what}: {AGAIN}")
         return
     for file in sorted(store.files_beside_chunks()):
         with refusals(f"{file} can't be read"):
