@@ -84,10 +84,9 @@ class DaskPool:
 
     def submit(self, function: Callable[..., Any], item: tuple[Any, ...]) -> Any:
         """See ``Pool``."""
-        # a key that names the task's own function: Dask learns how long each kind takes, and, since they
-        # are one group, keeps them at the scheduler until a worker is free
-        name = getattr(item[0], "__name__", function.__name__)
-        key = (f"{name}-{self._token}", next(self._numbers))
+        # one group for all: a large one is kept at the scheduler until a thread of a worker is free, so that
+        # a worker that dies takes with it, and makes suspect, what it was at and nothing else
+        key = (f"batchfuse-{self._token}", next(self._numbers))
         with self._loss_told():
             return self._client.submit(run_as, self._run, function, *item, key=key)
 
