@@ -9,6 +9,7 @@ import shutil
 import signal
 import subprocess
 import threading
+import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -24,7 +25,7 @@ from batchfuse.profile import BATCH_SYSTEMS, Profile
 from batchfuse.recipe_mistakes import nearest
 from batchfuse.worker_log import FOLDER
 
-__all__ = ["Jobs", "job_arguments", "job_script", "jobs_told", "named_class", "will_never_start"]
+__all__ = ["Jobs", "job_arguments", "job_script", "jobs_told", "named_class", "silent", "will_never_start"]
 
 EXTRAS = {
     "dask_jobqueue": ("dask-jobqueue", "slurm"),
@@ -91,6 +92,8 @@ def job_arguments(profile: Profile, folder: Path, needed: int) -> dict[str, Any]
     before = _listed(options.pop("job_script_prologue", []), "job_script_prologue")
     scheduler = options.pop("scheduler_options", None) or {}
     ours = ["--nthreads", str(threads), "--memory-limit", "0", "--no-dashboard"]
+    if options.get("security") is False:
+        options["security"] = None  # as Dask calls it
     return {
         # who reaches a scheduler runs code on its workers: only those with this run's certificate do
         "security": True,
@@ -117,7 +120,8 @@ def job_script(profile: Profile, folder: Path, needed: int) -> str:
     # the folder is not made by looking
     logs = arguments.pop("log_directory")
     try:
-        job = named_class(profile).job_cls("tls://<scheduler>", name="<name>", **arguments)
+        with silent():
+            job = named_class(profile).job_cls("tls://<scheduler>", name="<name>", **arguments)
     except (TypeError, ValueError) as error:
         raise RecipeError(f"options: {said(error)}") from error
     script: str = job.job_script()
@@ -173,6 +177,14 @@ def jobs_told(cluster: str, numbers: Iterable[str]) -> dict[str, str] | None:
         for number, (state, reason) in known.items()
         if number in set(numbers) and state not in ("COMPLETING", "COMPLETED", "FAILED", "CANCELLED")
     }
+
+
+@contextmanager
+def silent() -> Iterator[None]:
+    """Without the warnings of libraries, such as that a port is taken and another was chosen."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
 
 
 @contextmanager

@@ -19,6 +19,7 @@ from batchfuse.job import Job, Ranges
 from batchfuse.plan import Failure, Plan
 from batchfuse.recipe import differences
 from batchfuse.report.progress import Progress, counted
+from batchfuse.retries import Retries
 
 __all__ = ["FILE", "Ready", "ready"]
 
@@ -52,11 +53,12 @@ class Campaign:
     """By scene: a checksum of its files' identities."""
 
 
-def ready(plan: Plan, cluster: Cluster, overwrite: bool, progress: Progress) -> Ready:
+def ready(plan: Plan, cluster: Cluster, overwrite: bool, progress: Progress, retries: Retries) -> Ready:
     """The plan's jobs with the ranges of the whole campaign; the jobs as they are with ``scaling: scene``.
 
     The ranges are those that an earlier run kept in the output folder, else they are measured now, over all
     scenes of the recipe whatever ``--only`` names. ``overwrite`` measures anew if all scenes are to be fused.
+    A scene that can't be read for now is measured again, ``retries`` times.
 
     Raises:
         RecipeError: what was kept was measured with other settings, or is damaged.
@@ -67,7 +69,7 @@ def ready(plan: Plan, cluster: Cluster, overwrite: bool, progress: Progress) -> 
     kept = None if overwrite and len(plan.jobs) == len(plan.campaign) else _kept(path, plan)
     if kept is not None:
         return Ready(_ranged(plan.jobs, kept), (), (*_doubts(plan), *_changes(path, kept, plan)))
-    found = measured_over(cluster, plan.campaign, partial(progress.phase, "campaign"))
+    found = measured_over(cluster, plan.campaign, partial(progress.phase, "campaign"), retries)
     readable = [job for job in plan.campaign if job.scene.name not in found.unreadable]
     made = Campaign(found.ranges, _settings(plan), {j.scene.name: _checksum(j) for j in readable})
     lost = {job.scene.name for job in plan.jobs} & found.unreadable.keys()

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
 from batchfuse.cluster import Cluster
-from batchfuse.errors import RecipeError, SceneError
+from batchfuse.errors import PassingError, RecipeError, SceneError
 from batchfuse.geometry.window import Window
 from batchfuse.imagery.align import Alignment
 from batchfuse.imagery.aligned import counted_windows, refine_window, tally_window
@@ -18,12 +18,15 @@ from batchfuse.imagery.scene import Source
 from batchfuse.imagery.tally import Tally
 from batchfuse.imagery.volume_alignment import VolumeAlignment
 from batchfuse.job import Job
+from batchfuse.retries import Retries
 
 __all__ = ["Found", "measured_over"]
 
 MOST_UNITS = 256  # tallies of a role that are held at a time, up to 1 MB each
 
 Range = tuple[float, float]
+Part = tuple[int, list[Unit], Source, Window, list[set[int]]]
+"""Of the second pass: the source's index and units, the source, the window, and the bins of each unit."""
 Told = Callable[[str, int, int], None]
 
 
@@ -37,12 +40,13 @@ class Found:
     """By scene: why it could not be measured; it counts in no range."""
 
 
-def measured_over(cluster: Cluster, jobs: Sequence[Job], told: Told) -> Found:
+def measured_over(cluster: Cluster, jobs: Sequence[Job], told: Told, retries: Retries) -> Found:
     """The range of each role over the pixels of all scenes, each scene's sources cropped to it.
 
     What the recipe gives as ``range`` is kept, and 8-bit files have the range of their type. All else is
     counted in one pass over the pixels, and in a second where there are floats. ``told(phase, done, total)``
-    hears of each scene. Memory holds the tallies of a role and those of the scenes under way.
+    hears of each scene. Memory holds the tallies of a role and those of the scenes under way. Scenes that
+    can't be read for now are counted again after all others, together.
 
     Raises:
         RecipeError: the scenes of a role have too many different scales, or values that are not finite.
@@ -54,10 +58,10 @@ def measured_over(cluster: Cluster, jobs: Sequence[Job], told: Told) -> Found:
     unreadable: dict[str, str] = {}
     if wanted:
         counted = _Counting(jobs, wanted)
-        counted.run(cluster, partial(told, "statistics"))
+        counted.run(cluster, partial(told, "statistics"), retries)
         unreadable = counted.unreadable
         left = [job for job in jobs if job.scene.name not in unreadable]
-        for index, found in counted.distributions(cluster, left, partial(told, "percentiles")):
+        for index, found in counted.distributions(cluster, left, partial(told, "percentiles"), retries):
             ranges[roles[index]] = _finite(roles[index], found.range(jobs[0].ranges[index].percentiles))
     return Found({role: r for role, r in ranges.items() if r is not None}, unreadable)
 
@@ -103,6 +107,14 @@ class _Pool:
             )
 
 
+@dataclass(frozen=True, slots=True)
+class _Waiting:
+    """A part of the second pass that could not be read for now."""
+
+    part: Part
+    error: PassingError
+
+
 @dataclass
 class _Scene:
     """A scene under way."""
@@ -121,22 +133,40 @@ class _Counting:
         self.pools = {index: _Pool() for index in wanted}
         self.under_way: dict[int, _Scene] = {}
         self.unreadable: dict[str, str] = {}
+        self.waiting: dict[int, str] = {}
 
-    def run(self, cluster: Cluster, told: Callable[[int, int], None]) -> None:
+    def run(self, cluster: Cluster, told: Callable[[int, int], None], retries: Retries) -> None:
         """Counts all scenes, as many at a time as the cluster has tasks under way."""
-        done = 0
-        for number, index, found in cluster.map(_tallied_part, self._parts()):
+        done = self._pass(cluster, told, range(len(self.jobs)), 0)
+        while self.waiting:
+            waiting, self.waiting = self.waiting, {}
+            first = next(iter(waiting))
+            if not retries.again(self.jobs[first].scene.name, waiting[first]):
+                self.unreadable |= {self.jobs[number].scene.name: why for number, why in waiting.items()}
+                break
+            done = self._pass(cluster, told, sorted(waiting), done)
+
+    def _pass(
+        self, cluster: Cluster, told: Callable[[int, int], None], numbers: Sequence[int], done: int
+    ) -> int:
+        """Counts some scenes; how many are done with now. Those that can't be read for now wait."""
+        for number, index, found in cluster.map(_tallied_part, self._parts(numbers)):
             if number not in self.under_way:
                 continue  # another part of the scene could not be read
-            if isinstance(found, str):
-                self._fail(number, found)
+            if isinstance(found, PassingError):
+                del self.under_way[number]
+                self.waiting[number] = str(found)
+                continue
+            if isinstance(found, SceneError):
+                self._fail(number, str(found))
             elif not self._add(number, index, found):
                 continue
             done += 1
             told(done, len(self.jobs))
+        return done
 
     def distributions(
-        self, cluster: Cluster, jobs: Sequence[Job], told: Callable[[int, int], None]
+        self, cluster: Cluster, jobs: Sequence[Job], told: Callable[[int, int], None], retries: Retries
     ) -> Iterator[tuple[int, Distribution]]:
         """The physical values of each role, floats with a second pass."""
         columns = {
@@ -149,18 +179,29 @@ class _Counting:
             for index, found in columns.items()
         }
         refined: dict[tuple[int, Unit], dict[int, Tally]] = {}
-        parts = _refined_parts(jobs, bins, told)
-        for index, units, found in cluster.map(_refined_part, parts):
-            for unit, tallies in zip(units, found, strict=True):
-                total = refined.setdefault((index, unit), {})
-                for key, tally in tallies.items():
-                    total[key] = total.get(key, Tally.empty()).merge(tally)
+        parts: Iterable[Part] = _refined_parts(jobs, bins, told)
+        while True:
+            waiting: list[_Waiting] = []
+            for index, units, found in cluster.map(_refined_part, parts):
+                if isinstance(found, _Waiting):
+                    waiting.append(found)
+                    continue
+                for unit, tallies in zip(units, found, strict=True):
+                    total = refined.setdefault((index, unit), {})
+                    for key, tally in tallies.items():
+                        total[key] = total.get(key, Tally.empty()).merge(tally)
+            if not waiting:
+                break
+            if not retries.again("campaign", str(waiting[0].error)):
+                raise waiting[0].error
+            parts = [one.part for one in waiting]
         for index, coarse in columns.items():
             whole = [Column(c.tally, c.unit, refined.get((index, c.unit))) for c in coarse]
             yield index, Distribution(whole)
 
-    def _parts(self) -> Iterator[tuple[int, int, Source, Window]]:
-        for number, job in enumerate(self.jobs):
+    def _parts(self, numbers: Iterable[int]) -> Iterator[tuple[int, int, Source, Window]]:
+        for number in numbers:
+            job = self.jobs[number]
             try:
                 windows = {i: list(counted_windows(*_placed(job, i))) for i in self.wanted}
             except SceneError as error:
@@ -200,7 +241,7 @@ def _bins(job: Job, index: int, columns: Sequence[Column]) -> list[set[int]]:
 
 def _refined_parts(
     jobs: Sequence[Job], bins: dict[int, dict[Unit, set[int]]], told: Callable[[int, int], None]
-) -> Iterator[tuple[int, list[Unit], Source, Window, list[set[int]]]]:
+) -> Iterator[Part]:
     """The parts of the second pass: of the roles, scenes and bands that have a bin to look into."""
     if not any(wanted for of_role in bins.values() for wanted in of_role.values()):
         return
@@ -220,16 +261,19 @@ def _placed(job: Job, index: int) -> tuple[Source, Alignment | VolumeAlignment]:
 
 def _tallied_part(
     number: int, index: int, source: Source, window: Window
-) -> tuple[int, int, list[Tally] | str]:
+) -> tuple[int, int, list[Tally] | SceneError]:
     """A task: the tallies of a part, or why there are none, so that the other scenes go on."""
     try:
         return number, index, tally_window(source, window)
     except SceneError as error:
-        return number, index, str(error)
+        return number, index, error
 
 
 def _refined_part(
     index: int, units: list[Unit], source: Source, window: Window, wanted: list[set[int]]
-) -> tuple[int, list[Unit], list[dict[int, Tally]]]:
-    """A task of the second pass."""
-    return index, units, refine_window(source, window, wanted)
+) -> tuple[int, list[Unit], list[dict[int, Tally]] | _Waiting]:
+    """A task of the second pass: the tallies of a part, or that it can't be read for now."""
+    try:
+        return index, units, refine_window(source, window, wanted)
+    except PassingError as error:
+        return index, units, _Waiting((index, units, source, window, wanted), error)

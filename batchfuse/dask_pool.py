@@ -9,9 +9,9 @@ import socket
 import threading
 import time
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import CancelledError
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from functools import lru_cache
 from importlib.metadata import version
 from importlib.util import find_spec
@@ -22,7 +22,7 @@ from distributed import Future, KilledWorker, get_worker
 from distributed.comm.core import CommClosedError
 
 from batchfuse.cluster import Demand, Worker
-from batchfuse.errors import BlamedError, RecipeError, SceneError
+from batchfuse.errors import BlamedError, LostError, RecipeError, SceneError
 from batchfuse.place import device_named
 from batchfuse.report.progress import counted
 from batchfuse.worker_log import FOLDER, end_log, keep_log
@@ -84,34 +84,45 @@ class DaskPool:
 
     def submit(self, function: Callable[..., Any], item: tuple[Any, ...]) -> Any:
         """See ``Pool``."""
-        # a key that names the task's own function: Dask learns how long each kind takes, and, since they
-        # are one group, keeps them at the scheduler until a worker is free
-        name = getattr(item[0], "__name__", function.__name__)
-        key = (f"{name}-{self._token}", next(self._numbers))
-        return self._client.submit(run_as, self._run, function, *item, key=key)
+        # one group for all: a large one is kept at the scheduler until a thread of a worker is free, so that
+        # a worker that dies takes with it, and makes suspect, what it was at and nothing else
+        key = (f"batchfuse-{self._token}", next(self._numbers))
+        with self._loss_told():
+            return self._client.submit(run_as, self._run, function, *item, key=key)
 
     def result(self, future: Future[Any]) -> Any:
         """See ``Pool``."""
         try:
-            return future.result()
+            with self._loss_told():
+                return future.result()
         except KilledWorker as error:
             deaths = error.allowed_failures + 1  # of a scheduler that was started elsewhere, its own number
             raise BlamedError(
                 f"ended {deaths} workers, one after the other (killed by the system, most likely for "
                 "lack of memory): use a smaller `tiles.size`, or fewer `workers` or `threads` in the profile"
             ) from error
-        except (CancelledError, CommClosedError) as error:
-            raise SceneError(
-                "the scheduler, or the connection to it, was lost: run it again to continue"
-            ) from error
 
     def withdraw(self, future: Future[Any]) -> bool:
         """See ``Pool``: tasks that a worker holds stay, one that runs and one that waits for it."""
-        held = {key for keys in self._client.processing().values() for key in keys}
+        with self._loss_told():
+            held = {key for keys in self._client.processing().values() for key in keys}
         if future.done() or future.key in held:
             return False
         future.cancel()
         return True
+
+    @contextmanager
+    def _loss_told(self) -> Iterator[None]:
+        """LostError where the scheduler can't be reached: Dask raises one thing or another then."""
+        try:
+            yield
+        except Exception as error:
+            lost = isinstance(error, CancelledError | CommClosedError)
+            if not lost and (isinstance(error, KilledWorker) or self._client.status == "running"):
+                raise
+            raise LostError(
+                "the scheduler, or the connection to it, was lost: run it again to continue"
+            ) from error
 
     def _meet(self, addresses: Sequence[str] | None = None) -> None:
         """Asks workers, all without a list, who they are.
@@ -187,7 +198,7 @@ class DaskPool:
         if self._run.logs is not None and not at_once:
             with suppress(Exception):  # they may all be gone
                 self._client.run(end_log, wait=False)
-        with suppress(TimeoutError, OSError):
+        with suppress(OSError):  # too late, or lost
             self._client.close(timeout=1 if at_once else 10)
         for name, level in self._levels.items():
             logging.getLogger(name).setLevel(level)

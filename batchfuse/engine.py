@@ -17,14 +17,15 @@ from pathlib import Path
 from batchfuse.budget import memory_of_a_worker, told_want, within_memory
 from batchfuse.campaign import ready
 from batchfuse.cluster import Cluster, Demand, Stopped, Worker, opened_cluster
-from batchfuse.errors import FullError, PassingError, RecipeError, SceneError
+from batchfuse.errors import FullError, LostError, PassingError, RecipeError, SceneError
 from batchfuse.imagery.naming import natural_order
 from batchfuse.job import Job
 from batchfuse.pace import Pace
-from batchfuse.plan import Plan, make_plan
+from batchfuse.plan import Plan, make_plan, planned_again
 from batchfuse.recipe import Profile, Recipe
 from batchfuse.report.progress import Progress, Silence, counted, duration
 from batchfuse.report.report import Outcome, Report, check_writable
+from batchfuse.retries import Retries
 from batchfuse.scene_run import SceneRun
 from batchfuse.storage.lease import NAME, Lease
 from batchfuse.task import Compute
@@ -33,8 +34,6 @@ __all__ = ["RETRIES", "run", "run_plan", "unfinished"]
 
 RETRIES = 2
 """How often a scene is tried again after what may pass."""
-PAUSE = 2.0  # seconds before the first of these, and four times as many before each one more
-
 PATIENCE = 0.2  # seconds between looks at whether the run was interrupted
 REPORTED = 5.0  # seconds between versions of report.json
 NAMED = 3  # things repaired that a line names
@@ -162,19 +161,81 @@ class _Runner:
     _started: float = field(default_factory=time.time)
     _written: float = 0.0
     _pause: float = REPORTED
+    _replanned: Retries | None = None
+    _planned: float = field(default_factory=time.monotonic)
 
     def run(self) -> None:
-        """Fills ``outcomes``; a bug stops the other scenes, and keeps its traceback."""
+        """Fills ``outcomes``; a bug stops the other scenes, and keeps its traceback.
+
+        Scenes whose headers can't be read for now hold up no other: they are planned again after those, but
+        for the campaign's ranges, which are of all scenes.
+        """
         plan = self.plan
         self.progress.begin(len(plan.jobs) + len(plan.failures), plan.tiles)
-        for failure in plan.failures:
-            self.tell(Outcome(failure.scene, "failed", failure.reason))
+        self._tell_failures(passing=self.retries == 0)
         self._write_report()
-        if not plan.jobs or (plan.failures and plan.recipe.on_error == "fail"):
+        if self.outcomes and plan.recipe.on_error == "fail":
             return
-        if want := told_want(plan.jobs, self.profile):
+        if plan.recipe.scaling == "campaign":
+            while self._planned_again():
+                pass
+        self._run_jobs()
+        while self._planned_again():
+            self._run_jobs()
+        self._tell_failures(passing=True)
+
+    def _tell_failures(self, passing: bool) -> None:
+        """Tells the failures of the plan that were not told; those that may pass only if asked to."""
+        for failure in self.plan.failures:
+            if failure.scene not in self.outcomes and (passing or failure.found is None):
+                self.tell(Outcome(failure.scene, "failed", failure.reason, retries=self._tries_of_plan))
+
+    def _planned_again(self) -> bool:
+        """Plans the scenes that wait once more, after a pause; whether there were any, and may be again."""
+        waiting = self.plan.waiting
+        if not waiting or self.interrupted or self.halted.is_set():
+            return False
+        if self._replanned is None:
+            self._replanned = Retries(self.retries, self.halted, self.progress.retry)
+        more = f" (and {counted(len(waiting) - 1, 'scene')} more)" if len(waiting) > 1 else ""
+        try:
+            if not self._replanned.again(waiting[0].scene, f"{waiting[0].reason}{more}", self._planned):
+                return False
+        except KeyboardInterrupt:
+            self.interrupted = True
+            return False
+        if self.halted.is_set():
+            return False
+        before = self.plan.tiles
+        self.plan = planned_again(self.plan)
+        if self.profile.is_elsewhere:
+            self.plan = self.plan.absolute()
+        self._planned = time.monotonic()
+        self.progress.more(self.plan.tiles - before)
+        self._tell_failures(passing=False)
+        return True
+
+    @property
+    def _tries_of_plan(self) -> int:
+        return 0 if self._replanned is None else self._replanned.done
+
+    def _run_jobs(self) -> None:
+        """Drives the scenes of the plan that have no outcome yet."""
+        jobs = tuple(job for job in self.plan.jobs if job.scene.name not in self.outcomes)
+        failed = any(outcome.status == "failed" for outcome in self.outcomes.values())
+        if not jobs or (failed and self.plan.recipe.on_error == "fail"):
+            return
+        try:
+            profile = within_memory(jobs, self.profile)
+        except RecipeError as error:  # of scenes that were planned late: the others are fused
+            for job in jobs:
+                self.progress.skip(job.scene.name, len(job.tiling))
+                self.tell(Outcome(job.scene.name, "failed", str(error)))
+            return
+        plan = replace(self.plan, jobs=jobs)
+        if want := told_want(plan.jobs, profile):
             self.progress.warn(None, want)
-        with opened_cluster(self.profile, self._demand()) as cluster:
+        with opened_cluster(profile, self._demand(plan, profile)) as cluster:
             self._cluster = cluster
             if len(self.workers) > 1 or self.profile.cluster != "threads":
                 self.progress.note(_introduced(self.workers))
@@ -182,19 +243,19 @@ class _Runner:
                 self.progress.note(f"dashboard: {cluster.pool.dashboard}")
             threads = cluster.pool.kernel_threads(plan.tiles)
             compute = Compute(cluster.pool.device, self.profile.precision, threads)
-            if self._measured(cluster):
-                self._drive_all(cluster, compute)
+            if (ranged := self._measured(cluster, plan)) is not None:
+                self._drive_all(cluster, compute, ranged)
 
     @property
     def workers(self) -> Sequence[Worker]:
         """The processes that have fused so far."""
         return self._cluster.pool.workers if self._cluster is not None else ()
 
-    def _demand(self) -> Demand:
-        threads = self.profile.numbers()[1]
+    def _demand(self, plan: Plan, profile: Profile) -> Demand:
+        threads = profile.numbers()[1]
         return Demand(
             folder=self.plan.recipe.output_folder.resolve(),
-            memory=memory_of_a_worker(self.plan.jobs, threads),
+            memory=memory_of_a_worker(plan.jobs, threads),
             tiles_left=self._tiles_left,
             tell=self.progress.note,
             halt=self.halt,
@@ -220,24 +281,24 @@ class _Runner:
             self.halt(reason)
         return first
 
-    def _measured(self, cluster: Cluster) -> bool:
-        """Gives the jobs the ranges of the campaign where the recipe asks for it; whether to go on."""
+    def _measured(self, cluster: Cluster, plan: Plan) -> tuple[Job, ...] | None:
+        """The jobs, with the ranges of the campaign where the recipe asks for it; None to go no further."""
+        retries = Retries(self.retries, self.halted, self.progress.retry)
         try:
-            found = ready(self.plan, cluster, self.overwrite, self.progress)
+            found = ready(plan, cluster, self.overwrite, self.progress, retries)
         except KeyboardInterrupt:
             self.interrupted = True
-            return False
+            return None
         except Stopped:
-            return False
-        self.warnings = found.warnings
-        tiles = {job.scene.name: len(job.tiling) for job in self.plan.jobs}
+            return None
+        self.warnings = tuple(dict.fromkeys((*self.warnings, *found.warnings)))
+        tiles = {job.scene.name: len(job.tiling) for job in plan.jobs}
         for failure in found.failures:
             self.progress.skip(failure.scene, tiles[failure.scene])
-            self.tell(Outcome(failure.scene, "failed", failure.reason))
-        if found.failures and self.plan.recipe.on_error == "fail":
-            return False
-        self.plan = replace(self.plan, jobs=found.jobs)
-        return True
+            self.tell(Outcome(failure.scene, "failed", failure.reason, retries=retries.done))
+        if found.failures and plan.recipe.on_error == "fail":
+            return None
+        return found.jobs
 
     def tell(self, outcome: Outcome) -> None:
         """Keeps an outcome, and says it."""
@@ -249,6 +310,8 @@ class _Runner:
     def report(self, finished: bool) -> Report:
         """What became of each scene so far."""
         told = dict(self.outcomes)
+        for failure in self.plan.waiting:
+            told.setdefault(failure.scene, Outcome(failure.scene, "failed", failure.reason))
         for job in self.plan.jobs:
             name = job.scene.name
             under_way = name in self.running and not finished
@@ -276,9 +339,9 @@ class _Runner:
         except RecipeError as error:
             self.progress.warn(None, str(error))
 
-    def _drive_all(self, cluster: Cluster, compute: Compute) -> None:
-        jobs = iter(self.plan.jobs)
-        pool = ThreadPoolExecutor(max(1, len(self.plan.jobs)), thread_name_prefix="scene")
+    def _drive_all(self, cluster: Cluster, compute: Compute, planned: Sequence[Job]) -> None:
+        jobs = iter(planned)
+        pool = ThreadPoolExecutor(max(1, len(planned)), thread_name_prefix="scene")
         waits = True
         pending: set[Future[Outcome | None]] = set()
         try:
@@ -336,13 +399,14 @@ class _Runner:
         scene.checksum = self.checksum
         try:
             outcome = self._tried(scene)
-        except FullError as error:
-            # no other scene can be written either: it is told once
+        except (FullError, LostError) as error:
+            # no other scene can go on either: it is told once
+            why = "the disk is full" if isinstance(error, FullError) else "the scheduler was lost"
             self.progress.skip(name, len(job.tiling) - scene.told)
-            if self._halted_first("the disk is full"):
+            if self._halted_first(why):
                 outcome = scene.outcome("failed", str(error))
             else:
-                outcome = scene.outcome("interrupted", "the disk is full: run it again to continue")
+                outcome = scene.outcome("interrupted", f"{why}: run it again to continue")
         except SceneError as error:
             self.progress.skip(name, len(job.tiling) - scene.told)
             outcome = scene.outcome("failed", str(error))
@@ -355,18 +419,16 @@ class _Runner:
 
     def _tried(self, scene: SceneRun) -> Outcome:
         """Runs a scene, again and again while what stops it may pass, each time after a longer pause."""
+        tries = Retries(self.retries, self.halted, self.progress.retry)
         while True:
             try:
                 return scene.run()
             except PassingError as error:
-                if scene.retries >= self.retries:
+                if not tries.again(scene.job.scene.name, str(error)):
                     raise
-                pause = PAUSE * 4**scene.retries
-                scene.retries += 1
+                scene.retries = tries.done
                 # what an earlier try of this run has begun is continued
                 scene.overwrite = scene.overwrite and not scene.begun
-                self.progress.retry(scene.job.scene.name, str(error), pause, scene.retries, self.retries)
-                self.halted.wait(pause)
 
 
 def unfinished(folder: Path) -> frozenset[str]:

@@ -115,6 +115,10 @@ class StoreAwayError(StoreError, PassingError):
     """A store can't be read or written now."""
 
 
+class LostError(SceneError):
+    """The scheduler can't be reached any more: no scene can go on."""
+
+
 class BlamedError(SceneError):
     """A task ended several workers, one after the other."""
 

@@ -23,6 +23,7 @@ from batchfuse.plan import Plan, make_plan
 from batchfuse.recipe import Export, Profile, Recipe
 from batchfuse.report.progress import Progress
 from batchfuse.report.report import Outcome
+from batchfuse.storage.files import refusals
 from batchfuse.storage.pyramid import remove_levels
 from batchfuse.storage.store import Store, is_store, remove_store
 
@@ -203,10 +204,8 @@ def _delivered(store: Path, wanted: Export | None, out: Path, overwrite: bool) -
     if overwrite:
         remove_store(out)
         remove_levels(out)  # which a run made of the image that was there
-    try:
+    with refusals(f"{out} can't be written"):
         store.replace(out)
-    except OSError as error:
-        raise StoreError(f"{out} can't be written: {error.strerror}") from None
     return None
 
 
@@ -214,10 +213,8 @@ def _delivered(store: Path, wanted: Export | None, out: Path, overwrite: bool) -
 def _folder_beside(out: Path) -> Iterator[Path]:
     """A folder on the disk of ``out`` that is gone afterwards, whatever happens."""
     folder = out.with_name(f".{out.name}.{uuid.uuid4().hex}.partial")
-    try:
+    with refusals(f"{out} can't be written"):
         folder.mkdir(parents=True)
-    except OSError as error:
-        raise StoreError(f"{out} can't be written: {error.strerror or error}") from error
     try:
         yield folder
     finally:

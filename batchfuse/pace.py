@@ -17,31 +17,35 @@ T = TypeVar("T")
 
 
 class Pace:
-    """The mean time of a tile, learnt from the tasks of a run; scenes share it, from several threads."""
+    """The mean time of a tile in each phase, learnt from the tasks of a run.
+
+    Scenes share it, from several threads. What is said of tiles holds for whatever else a phase does one by
+    one, such as a window whose values are counted.
+    """
 
     def __init__(self) -> None:
-        self._seconds: float | None = None
+        self._seconds: dict[str, float] = {}
         self._lock = threading.Lock()
 
-    def learn(self, tiles: int, seconds: float) -> None:
+    def learn(self, phase: str, tiles: int, seconds: float) -> None:
         """A task of so many tiles took so long."""
         with self._lock:
             mean = seconds / tiles
-            known = self._seconds
-            self._seconds = mean if known is None else known + WEIGHT * (mean - known)
+            known = self._seconds.get(phase, mean)
+            self._seconds[phase] = known + WEIGHT * (mean - known)
 
-    def size(self, left: int, slots: int) -> int:
+    def size(self, phase: str, left: int, slots: int) -> int:
         """Tiles of the next task, where ``left`` tiles are left for ``slots`` tasks at a time."""
         with self._lock:
-            if self._seconds is None:
+            if phase not in self._seconds:
                 return 1
-            wanted = int(ENOUGH / max(self._seconds, ENOUGH / MOST))
+            wanted = int(ENOUGH / max(self._seconds[phase], ENOUGH / MOST))
         return max(1, min(wanted, left // (SHARES * slots)))
 
-    def groups(self, items: Sequence[T], slots: int) -> Iterator[Sequence[T]]:
+    def groups(self, phase: str, items: Sequence[T], slots: int) -> Iterator[Sequence[T]]:
         """The items, in order, in groups whose size is chosen when each is asked for."""
         at = 0
         while at < len(items):
-            end = at + self.size(len(items) - at, slots)
+            end = at + self.size(phase, len(items) - at, slots)
             yield items[at:end]
             at = end

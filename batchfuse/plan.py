@@ -11,20 +11,21 @@ from pathlib import Path
 from typing import Any
 
 from batchfuse.budget import memory_of_a_worker
-from batchfuse.errors import RecipeError, SceneError
+from batchfuse.errors import PassingError, RecipeError, SceneError
 from batchfuse.fusion.methods import Method, method
 from batchfuse.fusion.shipped import weights_checksum
 from batchfuse.geometry.grid import Grid
 from batchfuse.geometry.volume_grid import VolumeGrid
 from batchfuse.geometry.window import Window
 from batchfuse.imagery.discovery import Discovery, FoundScene, Unmatched, discover
+from batchfuse.imagery.files import is_away
 from batchfuse.imagery.geotiff import checked_crs, plane_crs
 from batchfuse.imagery.target import Target
 from batchfuse.job import Job
 from batchfuse.recipe import Recipe
 from batchfuse.scene_jobs import Making, jobs_of, without_volume
 
-__all__ = ["Failure", "Plan", "found_scenes", "make_plan"]
+__all__ = ["Choice", "Failure", "Plan", "found_scenes", "make_plan", "planned_again"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +36,24 @@ class Failure:
     """Its name."""
     reason: str
     """One line."""
+    found: FoundScene | None = None
+    """Its files, where what stops it may pass: it can be planned again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """Which of the scenes are asked for."""
+
+    only: str | None = None
+    """A glob of their names."""
+    names: AbstractSet[str] | None = None
+    """Their names."""
+
+    def takes(self, job: Job, scene: FoundScene) -> bool:
+        """Whether a job is asked for: by its own name, or as one volume of the scene."""
+        told = {scene.name, job.scene.name}
+        globbed = self.only is None or any(fnmatch.fnmatchcase(name, self.only) for name in told)
+        return globbed and (self.names is None or not self.names.isdisjoint(told))
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +70,15 @@ class Plan:
     """Files that belong to no scene, each with the reason."""
     campaign: tuple[Job, ...] = ()
     """Every scene, those left out by ``--only``, too, where `scaling: campaign` asks for one range."""
+    making: Making | None = None
+    """What its scenes share."""
+    choice: Choice = Choice()
+    """Which scenes were asked for."""
+
+    @property
+    def waiting(self) -> tuple[Failure, ...]:
+        """The failures that may pass."""
+        return tuple(failure for failure in self.failures if failure.found is not None)
 
     @property
     def tiles(self) -> int:
@@ -103,26 +131,27 @@ def make_plan(
         if wanted.crs is not None:
             checked_crs(wanted.crs, f"inputs.{role}.crs")
     making = Making(recipe, _target(recipe), chosen.fuser, strategy, parameters, weights, checksum)
-    found = found or found_scenes(recipe)
-    scenes = [scene for scene in found.scenes if _is_wanted(scene.name, only)]
+    discovered = found or found_scenes(recipe)
+    scenes = [scene for scene in discovered.scenes if _is_wanted(scene.name, only)]
     if names is not None:
         asked_for = {*names, *map(without_volume, names)}
         scenes = [scene for scene in scenes if scene.name in asked_for]
     if names is None and only is not None and not scenes:
-        first = ", ".join(scene.name for scene in found.scenes[:5]) + (", …" if len(found.scenes) > 5 else "")
-        raise RecipeError(f"--only {only} matches none of the {len(found.scenes)} scenes ({first})")
+        every = discovered.scenes
+        first = ", ".join(scene.name for scene in every[:5]) + (", …" if len(every) > 5 else "")
+        raise RecipeError(f"--only {only} matches none of the {len(every)} scenes ({first})")
     jobs: list[Job] = []
-    failures = [f for f in _incomplete(recipe, found, only) if names is None or f.scene in names]
+    failures = [f for f in _incomplete(recipe, discovered, only) if names is None or f.scene in names]
     left_out: list[Job] = []
-    for scene in found.scenes if recipe.scaling == "campaign" else scenes:
+    choice = Choice(only, names)
+    for scene in discovered.scenes if recipe.scaling == "campaign" else scenes:
         try:
             for job in jobs_of(making, scene):
-                told = {scene.name, job.scene.name}
-                asked = _is_chosen(job, scene, only) and (names is None or not names.isdisjoint(told))
-                (jobs if asked else left_out).append(job)
+                (jobs if choice.takes(job, scene) else left_out).append(job)
         except SceneError as error:
             if scene in scenes:
-                failures.append(Failure(scene.name, str(error)))
+                passing = _may_pass(scene, error, was_there=found is None)
+                failures.append(Failure(scene.name, str(error), scene if passing else None))
     if names is None and only is not None and not jobs and not failures:
         raise RecipeError(
             f"--only {only} matches none of {', '.join(job.scene.name for job in left_out[:5])}"
@@ -131,18 +160,47 @@ def make_plan(
     _refuse_exports_over_sources(jobs)
     _refuse_shared_outputs(jobs)
     told = {failure.scene for failure in failures}
-    left = tuple(file for file in found.unmatched if file.scene not in told)
-    return Plan(recipe, tuple(jobs), tuple(failures), left, campaign)
+    left = tuple(file for file in discovered.unmatched if file.scene not in told)
+    return Plan(recipe, tuple(jobs), tuple(failures), left, campaign, making, choice)
+
+
+def planned_again(plan: Plan) -> Plan:
+    """The plan with the scenes that wait planned once more, after its other jobs; no other file is opened."""
+    assert plan.making is not None
+    jobs, campaign = list(plan.jobs), list(plan.campaign)
+    failures = [failure for failure in plan.failures if failure.found is None]
+    for failure in plan.waiting:
+        scene = failure.found
+        assert scene is not None
+        try:
+            made = jobs_of(plan.making, scene)
+            asked = [job for job in made if plan.choice.takes(job, scene)]
+            _refuse_exports_over_sources([*jobs, *asked])
+            _refuse_shared_outputs([*jobs, *asked])
+        except (SceneError, RecipeError) as error:
+            passing = isinstance(error, SceneError) and _may_pass(scene, error, was_there=True)
+            failures.append(Failure(scene.name, str(error), scene if passing else None))
+            continue
+        jobs += asked
+        campaign += made if plan.recipe.scaling == "campaign" else []
+    return replace(plan, jobs=tuple(jobs), failures=tuple(failures), campaign=tuple(campaign))
+
+
+def _may_pass(scene: FoundScene, error: SceneError, was_there: bool) -> bool:
+    """Whether what stops a scene may pass: a file can't be read now, or is gone that ``was_there``.
+
+    Libraries say the same of that and of bytes that are no image, so the files are asked.
+    """
+    if isinstance(error, PassingError):
+        return True
+    masks = [mask for mask in scene.masks.values() if mask is not None]
+    files = [*(path for paths in scene.files.values() for path in paths), *masks]
+    return any(is_away(path) or (was_there and not path.exists()) for path in files)
 
 
 def _is_wanted(scene: str, only: str | None) -> bool:
     """Whether a scene matches the glob, or one of its volumes may."""
     return only is None or any(fnmatch.fnmatchcase(scene, glob) for glob in (only, without_volume(only)))
-
-
-def _is_chosen(job: Job, scene: FoundScene, only: str | None) -> bool:
-    """Whether the scene of a job matches the glob: by its own name, or as one volume of the scene."""
-    return only is None or any(fnmatch.fnmatchcase(name, only) for name in (scene.name, job.scene.name))
 
 
 def _refuse_exports_over_sources(jobs: Sequence[Job]) -> None:

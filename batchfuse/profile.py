@@ -37,15 +37,14 @@ ADDRESS = re.compile(r"(tcp|tls)://[^/\s]+:[0-9]{1,5}")
 """A Dask scheduler's address."""
 TLS = ("tls_ca_file", "tls_client_cert", "tls_client_key")
 """What ``options`` may hold for a tls:// address: paths."""
-OURS = {
-    "n_workers": "say `workers`",
-    "memory": "say `memory` beside `cluster`",
-    **dict.fromkeys(
-        ("asynchronous", "config_name", "job_cls", "loop", "name", "scheduler_cls", "silence_logs"),
-        "batchfuse sets it",
-    ),
-}
+OURS = {"n_workers": "say `workers`", "asynchronous": "batchfuse sets it", "loop": "batchfuse sets it"}
 """What ``options`` of a cluster class may not hold."""
+OURS_OF_JOBS = {
+    **OURS,
+    "memory": "say `memory` beside `cluster`",
+    **dict.fromkeys(("config_name", "job_cls", "name", "scheduler_cls", "silence_logs"), "batchfuse sets it"),
+}
+"""What those of a batch system may not hold."""
 ALLOWED = (
     f"{', '.join((*HERE, *BATCH_SYSTEMS))}, a scheduler's address (tcp://host:8786) or its scheduler file "
     "(scheduler.json), or a Dask cluster class by import path (dask_kubernetes.operator.KubeCluster)"
@@ -107,9 +106,10 @@ def _options(options: dict[str, Any], info: ValidationInfo) -> dict[str, Any]:
     cluster = str(info.data.get("cluster"))
     if cluster in HERE or is_remote(cluster):
         return _certificates(options, cluster)
+    ours = OURS_OF_JOBS if is_batch_system(cluster) else OURS
     for key in options:
-        if key in OURS:
-            raise wrong(f"can't be given here: {OURS[key]}", below=(key,))
+        if key in ours:
+            raise wrong(f"can't be given here: {ours[key]}", below=(key,))
     return options
 
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import threading
+import time
 import uuid
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial, reduce
 from pathlib import Path
@@ -16,7 +17,16 @@ from numpy.typing import NDArray
 from batchfuse.changes import changes, other_ranges
 from batchfuse.cluster import Cluster, Stopped
 from batchfuse.cuts import chosen_voxel, draw_cuts, slice_of
-from batchfuse.errors import BlamedError, DamagedError, SceneError, SourceError, StoreError
+from batchfuse.errors import (
+    BlamedError,
+    DamagedError,
+    FullError,
+    PassingError,
+    SceneError,
+    SourceError,
+    StoreError,
+    is_full,
+)
 from batchfuse.exports import export_again, outdated
 from batchfuse.fusion.allocator import give_memory_back
 from batchfuse.fusion.precision import resolved_precision
@@ -38,7 +48,9 @@ from batchfuse.report.progress import FusedTile, Progress
 from batchfuse.report.report import Outcome, versions
 from batchfuse.scene_layout import layout_of
 from batchfuse.source_contents import changed_contents, forget_contents, keep_contents
-from batchfuse.storage.check import Fault, check_store
+from batchfuse.storage.check import Fault, check_chunks, check_store
+from batchfuse.storage.digests import Digest
+from batchfuse.storage.files import full, lacks_room
 from batchfuse.storage.pyramid import begun_level, levels_of, remove_levels
 from batchfuse.storage.repair import (
     forget_faults,
@@ -48,6 +60,7 @@ from batchfuse.storage.repair import (
     record_of,
     restore_metadata,
     take_out,
+    was_sealed,
 )
 from batchfuse.storage.store import Store, is_store, refuse_links, remove_store
 from batchfuse.task import (
@@ -93,6 +106,8 @@ class SceneRun:
     checksum: bool = False
     retries: int = 0
     begun: bool = False
+    digests: dict[Path, Digest] = field(default_factory=dict)
+    """Of the chunks of the image and its levels, by their files: told by whoever wrote or read them."""
 
     def run(self) -> Outcome:
         """Continues the scene's store, or begins it; repairs what is known to be wrong with it.
@@ -124,7 +139,7 @@ class SceneRun:
         self._reduce(work, store)
         if self.fused:
             store.sweep()  # what workers left that were killed while they wrote
-        store.seal()
+        store.seal(self.digests)
         self._quicklook(work)
         self._export()
         forget_faults(job.store)
@@ -162,11 +177,9 @@ class SceneRun:
         if self.overwrite and is_store(job.store):
             return None
         if has_noted_faults(job.store) or not is_whole(job.store):
-            return self._repaired()
+            return self._mended()
         store = Store.open(job.store)
         self._refuse_other(store.record)
-        if not store.complete:
-            store.sweep()
         return store
 
     def _refuse_other(self, record: Mapping[str, Any]) -> None:
@@ -192,10 +205,11 @@ class SceneRun:
             remedy = "run it again" if self.begun else "run it again with --overwrite"
             raise SourceError(f"{changed[0]} was changed while the scene was fused: {remedy}")
 
-    def _repaired(self) -> Store:
+    def _mended(self) -> Store:
         """The store of an earlier run without whatever is wrong with it: what is missing then is made again.
 
-        Every byte of it is read. Raises StoreError where its record is lost, and with it what made its tiles.
+        Every byte of it is read, since a seal vouches for each. Raises StoreError where its record is lost,
+        and with it what made its tiles.
         """
         path = self.job.store
         record = record_of(path)
@@ -206,19 +220,23 @@ class SceneRun:
                 "--overwrite replaces the store"
             )
         self._refuse_other(record)
+        sealed = was_sealed(path)
         self.scalings, surveys = survey_of(path, record)
         work = Work(uuid.uuid4().hex, self.job, self.scalings, surveys, self.compute)
-        self.repaired += [f"{name} was not right" for name in restore_metadata(path, layout_of(work), record)]
+        wrong = restore_metadata(path, layout_of(work), record, sealed)
+        self.repaired += [f"{name} was not right" for name in wrong]
         store = Store.open(path)
         store.sweep()
-        checked = check_store(
-            path, lambda function, tiles: self._mapped("check", function, [(tile,) for tile in tiles])
-        )
-        taken = take_out(store, checked.faults)
+        checked = check_store(path, self._checking, self.digests)
+        taken = take_out(store, checked.faults, sealed)
+        self.digests = dict(checked.chunks)
         self.repaired += taken.repaired
         self.notes += taken.left
         self.remakes_levels |= taken.levels
         return store
+
+    def _checking(self, function: Callable[[Any], T], items: Iterable[Any]) -> Iterator[T]:
+        return self._mapped("check", function, [(item,) for item in items])
 
     def _work(self, store: Store | None) -> Work:
         """All that must be known of the whole scene: from the store, else counted and surveyed now."""
@@ -261,6 +279,7 @@ class SceneRun:
         if self.overwrite:
             remove_store(job.store)
         remove_levels(job.store)  # of an image that is no more
+        self.digests.clear()
         forget_faults(job.store)
         if self.checksum:
             keep_contents(job.store, job.scene.sources)
@@ -270,27 +289,27 @@ class SceneRun:
 
     def _fuse(self, work: Work, store: Store) -> None:
         name, progress = self.job.scene.name, self.progress
-        unwritten = store.unwritten(self.job.tiling)
-        there = len(self.job.tiling) - len(unwritten)
-        if unwritten:
+        sizes = {tile.index: tile.core.size for tile in store.unwritten(self.job.tiling)}
+        there = len(self.job.tiling) - len(sizes)
+        if sizes:
             progress.phase(name, FUSING, min(self.told, there), len(self.job.tiling))
         # of a scene that is tried again, those that were told of before are not told again
         progress.skip(name, max(0, there - self.told))
         self.told = max(self.told, there)
-        sizes = {tile.index: tile.core.size for tile in unwritten}
-        groups = self.pace.groups(list(sizes), self.cluster.slots)
+        groups = self.pace.groups("fuse", list(sizes), self.cluster.slots)
         try:
             for group in self.cluster.map(_fused_tiles, ((work, some) for some in groups)):
-                self.pace.learn(len(group.tiles), sum(seconds for *_, seconds in group.tiles))
+                self.pace.learn("fuse", len(group.tiles), sum(seconds for *_, seconds in group.tiles))
                 self.notes += [note for note in group.notes if note not in self.notes]
                 if group.fault is not None:
                     progress.warn(None, group.fault)
-                for index, size, began, seconds in group.tiles:
+                for index, digest, began, seconds in group.tiles:
+                    self.digests[store.chunk_path(index)] = digest
                     self.fused += 1
                     self.told += 1
-                    self.bytes += size
+                    self.bytes += digest.size
                     by = group.worker, group.worker_name
-                    progress.tile(name, FusedTile(index, sizes[index], size, *by, began, seconds))
+                    progress.tile(name, FusedTile(index, sizes[index], digest.size, *by, began, seconds))
         except BlamedError as error:
             indices = error.item[1] if error.item else ()
             # they are fused in this order: the first that is not there ended the workers
@@ -326,10 +345,25 @@ class SceneRun:
         wanted = self.job.pyramid or self.remakes_levels
         for number, level in enumerate(levels_of(store) if wanted else (), start=1):
             reduced = begun_level(store, level)
+            if not reduced.complete:
+                self._look_at_begun(store, reduced)
             items = [(work, below, level.path, tile.index) for tile in reduced.unwritten(reduced.tiling)]
-            self.bytes += sum(self._mapped(f"level {number}", level_tile, items))
-            reduced.seal()
+            for index, digest in self._mapped(f"level {number}", level_tile, items):
+                self.digests[reduced.chunk_path(index)] = digest
+                self.bytes += digest.size
+            reduced.seal(self.digests)
             below = level.path
+
+    def _look_at_begun(self, store: Store, level: Store) -> None:
+        """Learns the digests of the chunks of a level that an earlier run left; what is damaged goes."""
+        missing = {tile.index for tile in level.unwritten(level.tiling)}
+        there = [tile for tile in level.tiling if tile.index not in missing]
+        there = [tile for tile in there if level.chunk_path(tile.index) not in self.digests]
+        for chunk in check_chunks(level, there, self._checking):
+            if chunk.digest is not None:
+                self.digests[chunk.path] = chunk.digest
+            elif chunk.fault is not None:
+                self.repaired += take_out(store, [chunk.fault]).repaired
 
     def _quicklook(self, work: Work) -> None:
         """Pictures the scene, unless an earlier run did: a picture that fails spoils no fused image.
@@ -346,6 +380,8 @@ class SceneRun:
         except StoreError:
             raise
         except (SceneError, OSError, Stopped) as error:
+            if is_full(error) or (isinstance(error, OSError) and lacks_room(path.parent)):
+                raise full(f"{path} can't be written") from None
             self.notes.append(f"no quicklook ({error}): the fused image is complete")
             return
         finally:
@@ -390,7 +426,7 @@ class SceneRun:
             for exported in self._mapped("export", export_again, items):
                 self.exports.append(str(exported.path))
                 self.notes += [f"{exported.path.name}: {line}" for line in exported.warnings]
-        except DamagedError:
+        except (DamagedError, FullError, PassingError):  # each of which says what is to be done
             raise
         except SceneError as error:
             raise SceneError(f"the fused image is complete, but an export failed: {error}") from error
@@ -400,16 +436,25 @@ class SceneRun:
         self, phase: str, function: Callable[..., T], items: Sequence[tuple[Any, ...]]
     ) -> Iterator[T]:
         """The results of a phase other than fusing, in the order they come, with its progress told."""
-        name = self.job.scene.name
+        name, done = self.job.scene.name, 0
         if items:
-            self.progress.phase(name, phase, 0, len(items))
+            self.progress.phase(name, phase, done, len(items))
+        groups = self.pace.groups(phase, items, self.cluster.slots)
+        task = _Each(function, name, phase)
         try:
-            for done, result in enumerate(self.cluster.map(_Told(function, name, phase), items), start=1):
-                self.progress.phase(name, phase, done, len(items))
-                yield result
+            for results, seconds in self.cluster.map(task, ((some,) for some in groups)):
+                self.pace.learn(phase, len(results), seconds)
+                for result in results:
+                    done += 1
+                    self.progress.phase(name, phase, done, len(items))
+                    yield result
         except BlamedError as error:
-            indices = [part for part in error.item if isinstance(part, tuple)]
-            raise BlamedError(f"{phase}{f', tile {indices[0]}' if indices else ''}: {error}") from error
+            group = error.item[0] if error.item else ()
+            indices = [part for item in group for part in item if isinstance(part, tuple)]
+            others = f" or one of {len(indices) - 1} after it" if len(indices) > 1 else ""
+            raise BlamedError(
+                f"{phase}{f', tile {indices[0]}{others}' if indices else ''}: {error}"
+            ) from error
 
 
 class _Group(NamedTuple):
@@ -419,8 +464,8 @@ class _Group(NamedTuple):
     """The process, as host:pid."""
     worker_name: str | None
     """What the cluster calls it."""
-    tiles: list[tuple[tuple[int, ...], int, float, float]]
-    """Index, bytes on disk, when it began (seconds since 1970), how many seconds it took."""
+    tiles: list[tuple[tuple[int, ...], Digest, float, float]]
+    """Index, the digest of its file, when it began (seconds since 1970), how many seconds it took."""
     notes: tuple[str, ...]
     """What a person should know of them."""
     fault: str | None
@@ -432,8 +477,9 @@ def _fused_tiles(work: Work, indices: Sequence[tuple[int, ...]]) -> _Group:
     name, tiles = work.job.scene.name, []
     for index in indices:
         with Task(name, FUSING, index) as task:
-            task.bytes = size = fuse_tile(work, index)
-        tiles.append((index, size, task.began, task.seconds))
+            digest = fuse_tile(work, index)
+            task.bytes = digest.size
+        tiles.append((index, digest, task.began, task.seconds))
     notes = fuser_notes(work)
     for note in notes:
         noted(name, note)
@@ -441,8 +487,8 @@ def _fused_tiles(work: Work, indices: Sequence[tuple[int, ...]]) -> _Group:
 
 
 @dataclass(frozen=True, slots=True)
-class _Told:
-    """A task of another phase, told in the worker's log."""
+class _Each:
+    """A task of another phase: a function of each of several items, told in the worker's log."""
 
     function: Callable[..., Any]
     scene: str
@@ -450,12 +496,17 @@ class _Told:
 
     @property
     def __name__(self) -> str:
-        """The task's own: the scheduler learns by it how long each kind takes."""
+        """The function's own: the scheduler learns by it how long each kind takes."""
         return getattr(self.function, "__name__", self.phase)
 
-    def __call__(self, *item: Any) -> Any:
-        with Task(self.scene, self.phase, next(filter(_is_index, item), None)):
-            return self.function(*item)
+    def __call__(self, items: Sequence[tuple[Any, ...]]) -> tuple[list[Any], float]:
+        """The results, and the seconds of all."""
+        began = time.perf_counter()
+        results = []
+        for item in items:
+            with Task(self.scene, self.phase, next(filter(_is_index, item), None)):
+                results.append(self.function(*item))
+        return results, time.perf_counter() - began
 
 
 def _is_index(part: Any) -> bool:

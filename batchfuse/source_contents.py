@@ -14,6 +14,7 @@ from batchfuse.errors import StoreError
 from batchfuse.files import replace_file
 from batchfuse.imagery.files import content_of
 from batchfuse.imagery.scene import Source, SourceFile
+from batchfuse.storage.files import refusals
 
 __all__ = ["changed_contents", "contents_path", "forget_contents", "keep_contents"]
 
@@ -90,7 +91,5 @@ def _kept(store: Path) -> dict[str, Any]:
 
 def _write(store: Path, contents: dict[str, Any]) -> None:
     path = contents_path(store)
-    try:
+    with refusals(f"{path} can't be written"):
         replace_file(path, f"{json.dumps(contents, indent=2, ensure_ascii=False)}\n".encode())
-    except OSError as error:
-        raise StoreError(f"{path} can't be written: {error.strerror}") from None

@@ -6,10 +6,9 @@ import inspect
 import logging
 import math
 import time
-import warnings
 from collections import Counter
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +18,7 @@ from distributed.deploy.adaptive import Adaptive
 from distributed.deploy.cluster import Cluster as DaskCluster
 from distributed.diagnostics.plugin import WorkerPlugin
 
-from batchfuse.batch_system import Jobs, job_arguments, jobs_told, named_class, will_never_start
+from batchfuse.batch_system import Jobs, job_arguments, jobs_told, named_class, silent, will_never_start
 from batchfuse.cluster import Demand
 from batchfuse.dask_pool import LOOK, SETTINGS, TOLD, TOLD_AGAIN, DaskPool, said
 from batchfuse.errors import RecipeError
@@ -31,7 +30,7 @@ from batchfuse.workers import spared_from_interrupts
 
 __all__ = ["StartedPool"]
 
-LOST = 15.0  # seconds without a job's worker after which the job is submitted anew
+LOST = 10.0  # seconds without a job's worker after which the job is submitted anew
 RENEWED = 3  # times the jobs asked for: so many may end, no tile fused meanwhile, until the run gives up
 CLOSING = 30.0  # seconds for the jobs to be cancelled
 
@@ -49,6 +48,8 @@ class StartedPool(DaskPool):
         self._jobs: Jobs | None = Jobs() if is_batch_system(profile.cluster) else None
         self._seen: dict[str, float] = {}
         self._renewed = 0
+        self._asked_again = -TOLD_AGAIN
+        self._logs = demand.folder / FOLDER
         self._kernel_threads: int | None = None
         self._cluster = self._started()
         self._client = _client_of(self._cluster)
@@ -76,7 +77,7 @@ class StartedPool(DaskPool):
         """See ``Pool``: its jobs are cancelled."""
         self._leave(at_once)
         cluster = self._cluster
-        with suppress(TimeoutError, OSError), _silent():
+        with suppress(TimeoutError, OSError), silent():
             cluster.close(timeout=CLOSING) if isinstance(cluster, DaskCluster) else cluster.close()
 
     def _started(self) -> Any:
@@ -89,13 +90,14 @@ class StartedPool(DaskPool):
             _, threads = profile.numbers()
             self._kernel_threads = max(1, options["cores"] // (options["processes"] * threads))
             options["job_cls"] = self._jobs.watched(found.job_cls)
-            logs = demand.folder / FOLDER
-            logs.mkdir(exist_ok=True)
-            _sweep(logs)
+            self._logs = Path(options["log_directory"])
+            for folder in (self._logs, demand.folder / FOLDER):
+                folder.mkdir(parents=True, exist_ok=True)
+            _sweep(demand.folder / FOLDER)
         if "silence_logs" in inspect.signature(found).parameters:
             options["silence_logs"] = logging.CRITICAL
         try:
-            with dask.config.set(SETTINGS), spared_from_interrupts(), _silent():
+            with dask.config.set(SETTINGS), spared_from_interrupts(), silent():
                 return found(**options)
         except ImportError as error:
             raise RecipeError(f"cluster: {profile.cluster}: {said(error)}") from error
@@ -159,10 +161,9 @@ class StartedPool(DaskPool):
 
     def _last_words(self) -> str:
         """What the latest job wrote last, and where."""
-        logs = self.demand.folder / FOLDER
-        files = sorted(logs.glob("*.err"), key=lambda path: path.stat().st_mtime)
+        files = sorted(self._logs.glob("*.err"), key=lambda path: path.stat().st_mtime)
         if not files:
-            return f"look into {logs}"
+            return f"look into {self._logs}"
         lines = [line for line in files[-1].read_text(errors="replace").splitlines() if line.strip()]
         return f"{said(lines[-1]) if lines else 'they wrote nothing'} ({files[-1]})"
 
@@ -174,8 +175,10 @@ class StartedPool(DaskPool):
         told = Counter((states or {}).values()).most_common()
         jobs = ", ".join(f"{counted(number, 'job')} {state}" for state, number in told)
         if not jobs:
-            jobs = f"{counted(len(self._jobs.submitted), 'job')} submitted"
-        return f"no worker is there yet: {jobs}; waiting (Ctrl-C ends it and cancels them)"
+            known = "" if states is None else ", none waits or runs"
+            jobs = f"{counted(len(self._jobs.submitted), 'job')} submitted{known}"
+        yet = "" if self._met else " yet"
+        return f"no worker is there{yet}: {jobs}; waiting (Ctrl-C ends it and cancels them)"
 
     def _look(self) -> None:
         super()._look()
@@ -192,8 +195,10 @@ class StartedPool(DaskPool):
             name: now if name in here else seen for name, seen in self._seen.items() if name in spec
         }
         self._seen.update((name, now) for name in here)
+        job_of = {name: getattr(job, "job_id", None) for name, job in dict(self._cluster.workers).items()}
+        # asked after the jobs are known: none of them can be too new to be listed
         states = jobs_told(self.profile.cluster, jobs.submitted)
-        job_of = {name: str(getattr(job, "job_id", None)) for name, job in self._cluster.workers.items()}
+        self._ask_again([name for name, number in job_of.items() if number is None], jobs)
         gone = [
             name
             for name in spec
@@ -201,27 +206,37 @@ class StartedPool(DaskPool):
             and (
                 now - self._seen[name] > LOST
                 if name in self._seen
-                else states is not None and name in job_of and job_of[name] not in states
+                else states is not None and job_of.get(name) and job_of[name] not in states
             )
         ]
         if not gone or not self.demand.tiles_left():
             return
         if self._renewed + len(gone) > RENEWED * self._range.maximum:
             if not there:
-                self.demand.halt(f"its workers keep ending: {(jobs.refusals or [self._last_words()])[-1]}")
+                self.demand.halt(f"its workers keep ending: {self._last_words()}")
             return
         self._renewed += len(gone)
         self.demand.tell(f"{counted(len(gone), 'job')} ended: submitting again")
-        for name in gone:
-            self._seen.pop(name, None)
         self._cluster.sync(self._submitted_anew, gone)
 
+    def _ask_again(self, refused: list[str], jobs: Jobs) -> None:
+        """Submits, once a minute, the jobs that were refused: there may be a limit to their number."""
+        now = time.monotonic()
+        if not refused or now - self._asked_again < TOLD_AGAIN:
+            return
+        self._asked_again = now
+        self.demand.tell(f"{counted(len(refused), 'job')} not submitted: {jobs.refusals[-1]}")
+        self._cluster.sync(self._submitted_anew, refused)
+
     async def _submitted_anew(self, names: list[str]) -> None:
+        """Gives up these jobs for as many others, of other names: Dask may yet close what has an old one."""
+        cluster = self._cluster
+        number = len(cluster.worker_spec)
         for name in names:
-            job = self._cluster.workers.pop(name, None)
-            if job is not None:
+            cluster.worker_spec.pop(name, None)
+            if (job := cluster.workers.pop(name, None)) is not None:
                 await job.close()
-        await self._cluster._correct_state()
+        cluster.scale(jobs=number)
 
 
 def _names(name: str, spec: dict[str, Any]) -> set[str]:
@@ -258,11 +273,3 @@ def _sweep(logs: Path) -> None:
     """Removes the certificates of runs that were killed."""
     for left in logs.glob(".dask-jobqueue.*"):
         left.unlink(missing_ok=True)
-
-
-@contextmanager
-def _silent() -> Iterator[None]:
-    """Without the warnings of libraries, such as that a port is taken and another was chosen."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        yield

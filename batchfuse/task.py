@@ -28,6 +28,7 @@ from batchfuse.imagery.registration import Offset, coarseness, offset_between
 from batchfuse.imagery.scaling import Scaling
 from batchfuse.job import Job
 from batchfuse.place import device_in_place
+from batchfuse.storage.digests import Digest
 from batchfuse.storage.pyramid import write_level
 from batchfuse.storage.store import Store
 
@@ -187,8 +188,8 @@ def _sliced(
     return plane.slices(pixels.luminances[at]), plane.slices(pixels.valid[at]), inner
 
 
-def fuse_tile(work: Work, index: tuple[int, ...]) -> int:
-    """Fuses one tile and writes the chunk it owns; bytes on disk."""
+def fuse_tile(work: Work, index: tuple[int, ...]) -> Digest:
+    """Fuses one tile and writes the chunk it owns; its file's digest."""
     tile = work.job.tiling[index]
     fused, valid = fuse_window(work, tile.core, tile.window)
     return _store(work).write(tile, encoding(work).encoded(fused, valid))
@@ -199,12 +200,14 @@ def fuser_notes(work: Work) -> tuple[str, ...]:
     return tuple(getattr(_fuser(work), "notes", ()))
 
 
-def level_tile(work: Work, below: Path, level: Path, index: tuple[int, ...]) -> int:
-    """Reduces one tile of a level from the level below it; bytes on disk."""
+def level_tile(
+    work: Work, below: Path, level: Path, index: tuple[int, ...]
+) -> tuple[tuple[int, ...], Digest]:
+    """Reduces one tile of a level from the level below it; its index and its file's digest."""
     source, target = (
         _stores.get(f"{work.token}/{path}", partial(Store.open, path)) for path in (below, level)
     )
-    return write_level(source, target, target.tiling[index])
+    return index, write_level(source, target, target.tiling[index])
 
 
 def thumbnail_tile(work: Work, index: tuple[int, ...], step: int) -> list[Reduced]:

@@ -92,6 +92,11 @@ class Bar(_Drawn):
         with self._lock:
             self._account.begin(scenes, tiles)
 
+    def more(self, tiles: int) -> None:
+        """See ``report.progress.Progress``."""
+        with self._lock:
+            self._account.more(tiles)
+
     def phase(self, scene: str, phase: str, done: int, total: int) -> None:
         """See ``report.progress.Progress``."""
         with self._lock:

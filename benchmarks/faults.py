@@ -1,6 +1,6 @@
-"""Kills runs and workers, and flips bits: the stores must become those of an undisturbed run.
+"""Kills runs and workers, flips bits and swaps chunks: the stores must become those of an undisturbed run.
 
-    python benchmarks/faults.py [--kills 25] [--flips 60] [--seed 0]
+    python benchmarks/faults.py [--kills 25] [--flips 60] [--swaps 20] [--seed 0]
 
 For threads: kill -9 of the run. For processes: of the run, of a worker, and of all workers. After each kill
 of a run the same command continues it; a killed worker is replaced while the run goes on. Every store is
@@ -8,8 +8,9 @@ compared, byte for byte, with that of a run nobody disturbed. A moment is a rand
 there (none: somewhere in the start) and a random part of a second. Prints a line a kill: what was killed, the
 tiles there at that time, the tiles fused again, and whether the stores are identical.
 
-A flip changes a random bit of a random chunk of a complete store: `verify` must name its tile, and the next
-run fuse that tile alone. A bit that changes no pixel can't be found, and is counted apart.
+A flip changes a random bit of a random file of a complete store, of a chunk or of what lies beside them:
+`verify` must name the file, and the next run mend that alone. A swap exchanges the chunks of two tiles, of
+one store or of two: `verify` must name both, and the next run fuse both and no other.
 """
 
 from __future__ import annotations
@@ -30,8 +31,6 @@ from engine import make_pair
 
 import batchfuse
 from batchfuse.cli import commands
-from batchfuse.geometry.window import Window
-from batchfuse.storage.store import Store
 
 KINDS = (("threads", "run"), ("processes", "run"), ("processes", "worker"), ("processes", "workers"))
 TILE = 96
@@ -42,6 +41,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--kills", type=int, default=25, help="of each kind")
     parser.add_argument("--flips", type=int, default=60)
+    parser.add_argument("--swaps", type=int, default=20)
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
     rng = random.Random(arguments.seed)
@@ -49,7 +49,9 @@ def main() -> None:
         folder = Path(scratch)
         prepare(folder)
         undisturbed(folder, "threads")
-        bad = not flipped(folder, arguments.flips, rng)
+        bad = not flipped(folder, arguments.flips, rng, "chunks", "*.zarr/fused/0.*")
+        bad |= not flipped(folder, arguments.flips, rng, "metadata", "*.zarr/**/*")
+        bad |= not swapped(folder, arguments.swaps, rng)
         twice: list[int] = []
         differ = 0
         for cluster, victim in KINDS if arguments.kills else ():
@@ -64,46 +66,57 @@ def main() -> None:
         sys.exit(bad or differ > 0)
 
 
-def flipped(folder: Path, flips: int, rng: random.Random) -> bool:
-    """Flips one bit after the other; whether each that changes a pixel was found, named and repaired."""
+def flipped(folder: Path, flips: int, rng: random.Random, what: str, pattern: str) -> bool:
+    """Flips one bit after the other; whether each was found, named and repaired."""
+    recipe, wanted = whole(folder), stores(folder / "wanted")
+    found = repaired = 0
+    files = sorted(path for path in (folder / "fused").glob(pattern) if path.is_file())
+    if what == "metadata":
+        files = [path for path in files if not path.name.startswith("0.") or path.parent.name != "fused"]
+    for _ in range(flips):
+        path = rng.choice(files)
+        content = bytearray(path.read_bytes())
+        bit = rng.randrange(8 * len(content))
+        content[bit // 8] ^= 1 << bit % 8
+        path.write_bytes(content)
+        found += named(path)
+        fused = sum(outcome.fused for outcome in batchfuse.run(recipe).outcomes)
+        repaired += fused == (what == "chunks") and stores(folder / "fused") == wanted
+    alone = "alone and to the same bytes"
+    print(f"{flips} flipped bits in {what}: {found} found and named, {repaired} repaired {alone}", flush=True)
+    return repaired == found == flips
+
+
+def swapped(folder: Path, swaps: int, rng: random.Random) -> bool:
+    """Swaps two chunks after the other; whether each was found, named and repaired."""
+    recipe, wanted = whole(folder), stores(folder / "wanted")
+    found = repaired = 0
+    chunks = sorted((folder / "fused").glob("*.zarr/fused/0.*"))
+    for _ in range(swaps):
+        one, other = rng.sample(chunks, 2)
+        contents = one.read_bytes(), other.read_bytes()
+        one.write_bytes(contents[1])
+        other.write_bytes(contents[0])
+        found += named(one) and named(other)
+        fused = sum(outcome.fused for outcome in batchfuse.run(recipe).outcomes)
+        repaired += fused == 2 and stores(folder / "fused") == wanted
+    print(f"{swaps} swaps of two chunks: {found} found and named, {repaired} repaired", flush=True)
+    return repaired == found == swaps
+
+
+def whole(folder: Path) -> batchfuse.Recipe:
+    """The recipe of the scenes, whose stores are as an undisturbed run left them."""
     shutil.rmtree(folder / "fused", ignore_errors=True)
     shutil.copytree(folder / "wanted", folder / "fused")
-    recipe, wanted = batchfuse.Recipe.load(folder / "recipe.yaml"), stores(folder / "wanted")
-    found = repaired = harmless = others = 0
-    chunks = sorted((folder / "fused").glob("*.zarr/fused/0.*"))
-    while found < flips:
-        chunk = rng.choice(chunks)
-        good = chunk.read_bytes()
-        bit = rng.randrange(8 * len(good))
-        bad = bytearray(good)
-        bad[bit // 8] ^= 1 << bit % 8
-        chunk.write_bytes(bad)
-        told = CliRunner().invoke(commands, ["verify", str(chunk.parent.parent)])
-        if told.exit_code == 0:
-            harmless += same_pixels(chunk, good, bytes(bad))
-            others += not same_pixels(chunk, good, bytes(bad))
-            chunk.write_bytes(good)
-            continue
-        found += chunk.name in told.output
-        outcomes = batchfuse.run(recipe).outcomes
-        alone = sum(outcome.fused for outcome in outcomes) == 1
-        repaired += alone and stores(folder / "fused") == wanted
-    print(
-        f"{flips} flipped bits: {found} found and named, {repaired} repaired alone and to the same bytes; "
-        f"{harmless} more changed no pixel, {others} were missed",
-        flush=True,
-    )
-    return repaired == flips and not others
+    return batchfuse.Recipe.load(folder / "recipe.yaml")
 
 
-def same_pixels(chunk: Path, good: bytes, bad: bytes) -> bool:
-    """Whether two files of a chunk mean the same pixels; the second is left there."""
-    store = Store.open(chunk.parent.parent)
-    images = []
-    for content in (good, bad):
-        chunk.write_bytes(content)
-        images.append(store.read(Window.whole(store.grid.shape)).tobytes())
-    return images[0] == images[1]
+def named(path: Path) -> bool:
+    """Whether `verify` finds something wrong with a file's store, and names the file or all of its store."""
+    store = next(folder for folder in path.parents if folder.suffix == ".zarr")
+    told = CliRunner().invoke(commands, ["verify", str(store)])
+    name = path.relative_to(store).as_posix()
+    return told.exit_code == 1 and (f": {name}: " in told.output or f"damaged: {store}" in told.output)
 
 
 def prepare(folder: Path) -> None:

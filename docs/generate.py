@@ -36,7 +36,6 @@ SECTIONS = {
     "Tiles": "tiles",
     "Output": "output",
     "Export": "output.also[]",
-    "WorkerRange": "workers",
 }
 """Where the sections of the schema stand in a recipe."""
 PROBES: Mapping[str, Sequence[Any]] = {
@@ -82,7 +81,8 @@ def _regenerated(found: re.Match[str]) -> str:
 def recipe_keys() -> list[str]:
     """Every key of a recipe, with the way to it: ``inputs.<role>.bands``."""
     schema = recipe_schema()
-    sections = {place: schema["$defs"][name]["properties"] for name, place in SECTIONS.items()}
+    defined = schema["$defs"]
+    sections = {place: defined[name]["properties"] for name, place in SECTIONS.items() if name in defined}
     return [*schema["properties"], *(f"{place}.{key}" for place, keys in sections.items() for key in keys)]
 
 
@@ -119,7 +119,10 @@ def _kind(found: Schema, schema: Schema) -> str:
     """The type of a key in words."""
     if "$ref" in found:
         name = found["$ref"].rpartition("/")[2]
-        return "anything" if name == "JsonValue" else f"a mapping, see `{SECTIONS[name]}`"
+        return {
+            "JsonValue": "anything",
+            "WorkerRange": "`{minimum: …, maximum: …}`",
+        }.get(name, f"a mapping, see `{SECTIONS.get(name)}`")
     if "anyOf" in found:
         kinds = (_kind(one, schema) for one in found["anyOf"] if one.get("type") != "null")
         return " or ".join(dict.fromkeys(kinds))

@@ -16,15 +16,17 @@ from numpy.typing import NDArray
 from rasters import NORTH_UP, photo, write_raster
 
 import batchfuse
-from batchfuse import campaign_passes
+from batchfuse import campaign_passes, retries
 from batchfuse.campaign import FILE
 from batchfuse.campaign_passes import Found, measured_over
 from batchfuse.cluster import Cluster, opened_cluster
-from batchfuse.errors import RecipeError
+from batchfuse.errors import RecipeError, SourceAwayError
 from batchfuse.geometry.window import Window
 from batchfuse.imagery import aligned
+from batchfuse.imagery.scene import Source
 from batchfuse.plan import make_plan
 from batchfuse.recipe import Profile
+from batchfuse.retries import Retries
 from batchfuse.storage.store import Store
 
 INPUTS = {"thermal": "{scene}_thermal.tif", "optical": "{scene}_optical.tif"}
@@ -41,8 +43,13 @@ def recipe_of(folder: Path, inputs: dict[str, Any] | None = None, **settings: An
     return batchfuse.Recipe(inputs=inputs or INPUTS, folder=folder, scaling="campaign", **settings)
 
 
+def once() -> Retries:
+    """No further try."""
+    return Retries(0, threading.Event(), print)
+
+
 def measured(cluster: Cluster, recipe: batchfuse.Recipe) -> Found:
-    return measured_over(cluster, make_plan(recipe).campaign, lambda *_: None)
+    return measured_over(cluster, make_plan(recipe).campaign, lambda *_: None, once())
 
 
 def write_pair(folder: Path, name: str, thermal: NDArray[Any], optical: NDArray[Any], **options: Any) -> None:
@@ -158,7 +165,7 @@ def test_large_scenes_are_counted_in_parts_and_few_are_under_way_at_a_time(
     jobs = make_plan(recipe_of(tmp_path)).campaign
     counting = campaign_passes._Counting(jobs, [0])
     under_way: list[int] = []
-    counting.run(cluster, lambda *_: under_way.append(len(counting.under_way)))
+    counting.run(cluster, lambda *_: under_way.append(len(counting.under_way)), once())
     assert len(under_way) == len(jobs)
     assert max(under_way) <= cluster.slots * 3
     assert sum(job.scene.sources[0].place.shape[0] // 6 for job in jobs) > 100  # so many parts
@@ -235,8 +242,8 @@ def test_tasks_and_what_they_give_back_can_go_to_other_processes(tmp_path: Path)
     write_campaign(tmp_path, "a")
     jobs = make_plan(recipe_of(tmp_path)).campaign
     counting = campaign_passes._Counting(jobs, [0, 1])
-    counting.run(Pickling(), lambda *_: None)  # type: ignore[arg-type]
-    found = dict(counting.distributions(Pickling(), jobs, lambda *_: None))  # type: ignore[arg-type]
+    counting.run(Pickling(), lambda *_: None, once())  # type: ignore[arg-type]
+    found = dict(counting.distributions(Pickling(), jobs, lambda *_: None, once()))  # type: ignore[arg-type]
     for index, role in enumerate(INPUTS):
         wanted = np.percentile(pixels(tmp_path, role), 99.5)
         assert found[index].percentile(99.5) == pytest.approx(wanted, rel=1e-12)
@@ -378,3 +385,40 @@ def test_a_run_stopped_while_it_measures_leaves_no_ranges_and_goes_on_later(
     assert [o.status for o in report.outcomes] == ["not started"] * 3
     assert not (tmp_path / "fused" / FILE).exists()
     assert batchfuse.run(recipe_of(tmp_path)).exit_code == 0
+
+
+@pytest.mark.parametrize("function", ["tally_window", "refine_window"])
+def test_a_scene_that_cannot_be_read_for_a_moment_is_measured_again(
+    tmp_path: Path, cluster: Cluster, monkeypatch: pytest.MonkeyPatch, function: str
+) -> None:
+    write_campaign(tmp_path)
+    wanted = measured(cluster, recipe_of(tmp_path))
+    read, failures = getattr(campaign_passes, function), []
+
+    def failing(source: Source, *rest: Any) -> Any:
+        if source.files[0].path.name.startswith("b_") and len(failures) < 2:
+            failures.append(None)
+            raise SourceAwayError("b_thermal.tif can't be read: Input/output error")
+        return read(source, *rest)
+
+    monkeypatch.setattr(campaign_passes, function, failing)
+    monkeypatch.setattr(retries, "PAUSE", 0.01)
+    notes: list[str] = []
+    jobs = make_plan(recipe_of(tmp_path)).campaign
+    found = measured_over(
+        cluster,
+        jobs,
+        lambda *_: None,
+        Retries(3, threading.Event(), lambda *told: notes.append(f"{told[0]}: {told[1]}")),
+    )
+    assert found == wanted
+    assert len(failures) == 2
+    assert 1 <= len(notes) <= 2
+    assert "Input/output error" in notes[0]
+    failures.clear()
+    if function == "tally_window":
+        found = measured_over(cluster, jobs, lambda *_: None, once())
+        assert list(found.unreadable) == ["b"]
+    else:
+        with pytest.raises(SourceAwayError):
+            measured_over(cluster, jobs, lambda *_: None, once())

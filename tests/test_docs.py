@@ -208,6 +208,7 @@ PREPARED: Mapping[str, Callable[[Path], None]] = {
     "docs/tiling.md": of_tiling,
     "docs/profiles.md": of_profiles,
     "docs/logs.md": of_profiles,
+    "docs/cluster.md": of_profiles,
     "docs/troubleshooting.md": of_outputs,
     "docs/training.md": of_training,
     "docs/architecture.md": of_architecture,

@@ -166,6 +166,8 @@ def test_two_runs_give_the_same_bytes(pair: Path) -> None:
         trees.append({f.relative_to(root): f.read_bytes() for f in root.rglob("*") if f.is_file()})
     record = Path(".zattrs"), Path(".zmetadata")
     assert trees[0].keys() == trees[1].keys()
+    digests = [json.loads(tree.pop(Path("fused/digests.json")))["files"] for tree in trees]
+    assert {name for name in digests[0] if digests[0][name] != digests[1][name]} <= {*map(str, record)}
     for name, content in trees[0].items():
         if name in record:  # they name the output folder, as the recipe wrote it
             content = content.replace(b'"one"', b'"two"')

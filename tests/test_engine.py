@@ -219,7 +219,7 @@ def test_a_damaged_tile_that_the_picture_meets_is_a_failure(tmp_path: Path) -> N
     batchfuse.run(recipe_of(tmp_path))
     (tmp_path / "fused/a.quicklook.png").unlink()
     chunk = next((tmp_path / "fused/a.zarr/fused").glob("0.*"))
-    chunk.write_bytes(b"no chunk")
+    chunk.write_bytes(bytes(chunk.stat().st_size))
     report = batchfuse.run(recipe_of(tmp_path))
     assert report.exit_code == 1
     assert chunk.name in (report.outcomes[0].reason or "")
@@ -317,6 +317,8 @@ def test_a_damaged_record_gets_one_line_with_the_remedy(tmp_path: Path) -> None:
     record = json.loads(attributes.read_text())
     del record["batchfuse"]["sources"][0]["scaling"]
     attributes.write_text(json.dumps(record))
+    for copy in (".zmetadata", "fused/digests.json"):
+        (attributes.parent / copy).unlink()
     outcome = batchfuse.run(recipe_of(tmp_path)).outcomes[0]
     assert outcome.status == "failed"
     assert "damaged" in (outcome.reason or "")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import json
 import os
@@ -19,19 +20,23 @@ import pytest
 import torch
 from click.testing import CliRunner
 from rasters import write_raster
+from stores import write_store
 from test_engine import GRID, command, damaged_pair, make_long_run, make_pair, recipe_of, tree, wait_for_tiles
 from test_workers import workers_of
+from volume_stores import write_nifti, write_volume_store
 
 import batchfuse
-from batchfuse import engine
+from batchfuse import plan, retries
 from batchfuse.cli import commands
 from batchfuse.engine import run_plan, unfinished
-from batchfuse.errors import RecipeError, SourceAwayError
+from batchfuse.errors import FullError, RecipeError, SourceAwayError
+from batchfuse.exports import export
 from batchfuse.fusion import methods, windowed
 from batchfuse.fusion.windowed import Res2NetFuser
 from batchfuse.geometry.window import Window
 from batchfuse.imagery import files, raster_files
 from batchfuse.profile import Profile
+from batchfuse.recipe import Export
 from batchfuse.report.progress import FusedTile, Silence
 from batchfuse.source_contents import contents_path
 
@@ -40,7 +45,7 @@ SETTINGS: dict[str, Any] = {"tiles": {"size": 64}}
 
 @pytest.fixture(autouse=True)
 def no_pause(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(engine, "PAUSE", 0.01)
+    monkeypatch.setattr(retries, "PAUSE", 0.01)
 
 
 @pytest.fixture
@@ -70,11 +75,11 @@ class Listening(Silence):
 
 
 def test_a_source_that_comes_back_is_waited_for(tmp_path: Path, wanted: dict[str, bytes]) -> None:
-    plan = batchfuse.make_plan(recipe_of(tmp_path, **SETTINGS))
+    made = batchfuse.make_plan(recipe_of(tmp_path, **SETTINGS))
     source, away = tmp_path / "a_thermal.tif", tmp_path / "away.tif"
     source.rename(away)
     listening = Listening(lambda: None, lambda: away.rename(source))
-    report = run_plan(plan, retries=3, progress=listening)
+    report = run_plan(made, retries=3, progress=listening)
     assert report.exit_code == 0
     assert report.outcomes[0].retries == 2
     assert len(listening.told) == 2
@@ -87,10 +92,10 @@ def test_a_source_that_stays_away_fails_its_scene_and_the_next_run_goes_on(
     tmp_path: Path, wanted: dict[str, bytes]
 ) -> None:
     make_pair(tmp_path, "b")
-    plan = batchfuse.make_plan(recipe_of(tmp_path, **SETTINGS))
+    made = batchfuse.make_plan(recipe_of(tmp_path, **SETTINGS))
     source, away = tmp_path / "a_thermal.tif", tmp_path / "away.tif"
     source.rename(away)
-    report = run_plan(plan, retries=1)
+    report = run_plan(made, retries=1)
     assert [o.status for o in report.outcomes] == ["failed", "complete"]
     assert report.outcomes[0].retries == 1
     assert "is its disk or network there?" in (report.outcomes[0].reason or "")
@@ -144,6 +149,84 @@ def test_bad_data_is_not_tried_again(tmp_path: Path) -> None:
     (outcome,) = batchfuse.run(recipe_of(tmp_path), progress=listening).outcomes
     assert (outcome.status, outcome.retries, listening.told) == ("failed", 0, [])
     assert "damaged or cut off" in (outcome.reason or "")
+
+
+# headers that can't be read for now
+
+
+@pytest.fixture
+def away(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """Where the thermal image of ``a`` lies once its header is to be read: it was there a moment before."""
+    make_pair(tmp_path, "a")
+    make_pair(tmp_path, "b")
+    jobs_of, place = plan.jobs_of, tmp_path / "away.tif"
+
+    def gone(making: Any, found: Any) -> Any:
+        if found.name == "a" and not place.exists() and not planned:
+            (tmp_path / "a_thermal.tif").rename(place)
+        planned.append(found.name)
+        return jobs_of(making, found)
+
+    planned: list[str] = []
+    monkeypatch.setattr(plan, "jobs_of", gone)
+    return place
+
+
+class Ends(Listening):
+    """Keeps the order in which scenes end, too."""
+
+    def end(self, scene: str, line: str) -> None:  # noqa: ARG002
+        self.told.append(scene)
+
+
+def test_a_header_that_cannot_be_read_for_now_holds_up_no_other_scene(tmp_path: Path, away: Path) -> None:
+    listening = Ends(lambda: None, lambda: away.rename(tmp_path / "a_thermal.tif"))
+    report = batchfuse.run(recipe_of(tmp_path, **SETTINGS), retries=3, progress=listening)
+    assert [(o.scene, o.status) for o in report.outcomes] == [("a", "complete"), ("b", "complete")]
+    first, *notes, last = listening.told
+    assert (first, last, len(notes)) == ("b", "a", 2)
+    assert notes[0].startswith("a: ")
+    assert "a_thermal.tif does not exist (1 of 3)" in notes[0]
+    assert "(2 of 3)" in notes[1]
+
+
+def test_a_header_that_stays_away_fails_its_scene_alone(tmp_path: Path, away: Path) -> None:
+    report = batchfuse.run(recipe_of(tmp_path, **SETTINGS), retries=1)
+    assert [(o.scene, o.status, o.retries) for o in report.outcomes] == [
+        ("a", "failed", 1),
+        ("b", "complete", 0),
+    ]
+    assert unfinished(tmp_path / "fused") == {"a"}
+    away.rename(tmp_path / "a_thermal.tif")
+    assert batchfuse.run(recipe_of(tmp_path, **SETTINGS)).exit_code == 0
+
+
+def test_a_campaign_waits_for_the_header_before_it_measures(tmp_path: Path, away: Path) -> None:
+    listening = Listening(lambda: away.rename(tmp_path / "a_thermal.tif"))
+    recipe = recipe_of(tmp_path, scaling="campaign", **SETTINGS)
+    assert batchfuse.run(recipe, progress=listening).exit_code == 0
+    assert set(json.loads((tmp_path / "fused/campaign.json").read_text())["scenes"]) == {"a", "b"}
+
+
+def test_a_header_that_is_damaged_is_not_read_again(tmp_path: Path) -> None:
+    make_pair(tmp_path, "a")
+    (tmp_path / "a_thermal.tif").write_bytes(b"II*\0 and no more")
+    listening = Listening()
+    (outcome,) = batchfuse.run(recipe_of(tmp_path), progress=listening).outcomes
+    assert (outcome.status, outcome.retries, listening.told) == ("failed", 0, [])
+
+
+def test_a_disk_that_refuses_to_be_read_is_away(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(code: int) -> Any:
+        def identified(*_: Any) -> Any:
+            raise OSError(code, os.strerror(code))
+
+        return identified
+
+    monkeypatch.setattr(files, "identified", refused(errno.EIO))
+    assert files.is_away(tmp_path)
+    monkeypatch.setattr(files, "identified", refused(errno.EACCES))
+    assert not files.is_away(tmp_path)
 
 
 # sources that change
@@ -386,6 +469,62 @@ def test_a_full_disk_is_one_line_and_the_run_goes_on_once_there_is_room(
         now, then = tree(small_disk / f"fused/{name}.zarr"), tree(tmp_path / f"fused/{name}.zarr")
         assert pixels(now) == pixels(then)
     assert not [path for path in small_disk.rglob("*") if "partial" in path.name]
+
+
+class Filling(Silence):
+    """Fills a disk to the last byte when a phase is told of."""
+
+    def __init__(self, disk: Path, phase: str) -> None:
+        self.filler, self.when = disk / "filler", phase
+
+    def phase(self, scene: str, phase: str, done: int, total: int) -> None:  # noqa: ARG002
+        if phase == self.when and not self.filler.exists():
+            with self.filler.open("wb", buffering=0) as file, contextlib.suppress(OSError):
+                while file.write(bytes(4096)):
+                    pass
+
+
+@pytest.mark.parametrize(("phase", "named"), [("export", "a.tif"), ("quicklook", "a.quicklook.png")])
+def test_a_disk_that_fills_up_after_the_fusing_is_one_line(
+    tmp_path: Path, small_disk: Path, phase: str, named: str
+) -> None:
+    make_pair(tmp_path, "a")
+    recipe = recipe_of(tmp_path, output={"path": str(small_disk / "fused"), "also": ["cog"]}, **SETTINGS)
+    filling = Filling(small_disk, phase)
+    (outcome,) = batchfuse.run(recipe, progress=filling).outcomes
+    reason = outcome.reason or ""
+    assert outcome.status == "failed"
+    assert named in reason
+    assert "No space left on device" in reason
+    assert reason.endswith(": make room and run it again, what is finished is kept")
+    filling.filler.unlink()
+    subprocess.run(["mount", "-o", "remount,size=100m", str(small_disk)], check=True)
+    (outcome,) = batchfuse.run(recipe).outcomes
+    assert (outcome.status, outcome.fused) == ("kept", 0)
+    assert [Path(path).name for path in outcome.exports] == ["a.tif"]
+    assert (small_disk / "fused/a.quicklook.png").exists()
+    assert not [path for path in small_disk.rglob("*") if "partial" in path.name]
+
+
+@pytest.mark.parametrize(
+    ("to", "sizes"), [("cog", (300, 3600, 4800)), ("png", (300, 1800, 2600)), ("nifti", (300, 4000))]
+)
+def test_an_export_onto_a_full_disk_says_so_and_leaves_nothing(
+    tmp_path: Path, small_disk: Path, to: str, sizes: tuple[int, ...]
+) -> None:
+    noise = np.random.default_rng(0).random((1, 900, 900)).astype(np.float32)
+    if to == "nifti":
+        reference = write_nifti(tmp_path / "r.nii", noise.reshape(30, 150, 180))
+        store = write_volume_store(tmp_path / "a.zarr", reference, noise.reshape(30, 150, 180))
+    else:
+        store = write_store(tmp_path / "a.zarr", noise)
+    stretch = "minmax" if to == "png" else "none"
+    wanted = Export.of(to, "uint16" if to == "png" else None, stretch)
+    for size in sizes:  # full at once, as the plain copy is written, and later
+        subprocess.run(["mount", "-o", f"remount,size={size}k", str(small_disk)], check=True)
+        with pytest.raises(FullError, match=r"can't be written: .*: make room and run it again"):
+            export(store, wanted, wanted.beside(small_disk / "a.zarr"))
+        assert not list(small_disk.iterdir())
 
 
 def pixels(store: dict[str, bytes]) -> dict[str, bytes]:

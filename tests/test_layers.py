@@ -55,7 +55,7 @@ ORDER = (
     ("job",),
     ("budget", "scene_jobs"),
     ("plan",),
-    ("place", "worker_log"),
+    ("place", "retries", "worker_log"),
     ("changes", "encoding", "exports", "source_contents", "status", "stored_recipe"),
     ("batch_system", "cluster", "dask_pool", "started_workers", "workers"),
     ("campaign_passes", "campaign"),

@@ -10,26 +10,35 @@ from batchfuse.pace import ENOUGH, MOST, SHARES, Pace
 
 def test_the_first_tasks_take_one_tile_and_slow_tiles_stay_alone() -> None:
     pace = Pace()
-    assert pace.size(1000, 2) == 1
-    pace.learn(1, 3.0)
-    assert pace.size(1000, 2) == 1
+    assert pace.size("fuse", 1000, 2) == 1
+    pace.learn("fuse", 1, 3.0)
+    assert pace.size("fuse", 1000, 2) == 1
 
 
 def test_quick_tiles_go_together_until_a_task_is_worth_its_cost() -> None:
     pace = Pace()
-    pace.learn(1, ENOUGH / 10)
-    assert pace.size(1000, 2) == 10
+    pace.learn("fuse", 1, ENOUGH / 10)
+    assert pace.size("fuse", 1000, 2) == 10
     quickest = Pace()
-    quickest.learn(5, 0)
-    assert quickest.size(100_000, 2) == MOST
+    quickest.learn("fuse", 5, 0)
+    assert quickest.size("fuse", 100_000, 2) == MOST
 
 
 def test_the_pace_follows_tiles_that_become_slow() -> None:
     pace = Pace()
-    pace.learn(1, 0.001)
+    pace.learn("fuse", 1, 0.001)
     for _ in range(30):
-        pace.learn(1, 1.0)
-    assert pace.size(1000, 2) == 1
+        pace.learn("fuse", 1, 1.0)
+    assert pace.size("fuse", 1000, 2) == 1
+
+
+def test_each_phase_has_a_pace_of_its_own() -> None:
+    pace = Pace()
+    pace.learn("fuse", 1, 3.0)
+    assert pace.size("quicklook", 1000, 2) == 1
+    pace.learn("quicklook", 1, ENOUGH / 10)
+    assert pace.size("quicklook", 1000, 2) == 10
+    assert pace.size("fuse", 1000, 2) == 1
 
 
 @given(
@@ -42,8 +51,8 @@ def test_groups_hold_each_tile_once_and_leave_work_for_all(
 ) -> None:
     pace = Pace()
     for spent in seconds:
-        pace.learn(1, spent)
-    groups = [list(group) for group in pace.groups(items, slots)]
+        pace.learn("fuse", 1, spent)
+    groups = [list(group) for group in pace.groups("fuse", items, slots)]
     assert [item for group in groups for item in group] == items
     left = len(items)
     for group in groups:

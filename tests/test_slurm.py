@@ -200,7 +200,7 @@ def test_a_plan_shows_the_script_of_a_job_and_submits_nothing(scene: Path) -> No
     plan = [sys.executable, "-m", "batchfuse", "plan", str(scene / "recipe.yaml"), "--profile"]
     before = jobs()
     told = asked(*plan, str(scene / "slurm.yaml"))
-    assert "2 workers of slurm, each with 1 tile at a time" in told
+    assert "2 workers of slurm; nothing is submitted" in told
     assert "#SBATCH -t 00:10:00" in told
     assert re.search(r"#SBATCH --mem=\d+[MG]", told)
     assert jobs() == before

@@ -83,7 +83,7 @@ def test_a_log_begins_with_the_worker_and_has_each_task(
     assert (note["event"], note["level"], note["scene"]) == ("note", "warning", "a")
     assert ended["event"] == "ended"
     assert {line["worker"] for line in lines(path)} == {PROCESS}
-    assert this_worker() == (PROCESS, "cluster-3")
+    assert this_worker() == (PROCESS, None)
 
 
 def test_a_refusal_has_its_line_and_a_bug_its_traceback(tmp_path: Path) -> None:

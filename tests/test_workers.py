@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from concurrent.futures import CancelledError
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -19,20 +20,24 @@ import psutil
 import pytest
 import torch
 from affine import Affine
+from click.testing import CliRunner
 from distributed import LocalCluster
+from distributed.comm.core import CommClosedError
 from distributed.security import Security
 from rasters import photo, write_raster
 from test_engine import GRID, command, make_long_run, make_pair, recipe_of, tree, wait_for_tiles
 
 import batchfuse
 from batchfuse import dask_pool, workers
+from batchfuse.batch_system import job_arguments
+from batchfuse.cli import commands
 from batchfuse.cluster import Demand
 from batchfuse.dask_pool import DaskPool
-from batchfuse.errors import RecipeError, SceneError
+from batchfuse.errors import LostError, RecipeError
 from batchfuse.fusion import methods
 from batchfuse.fusion.device import gpus_for, resolved_device
 from batchfuse.fusion.shipped import weights_path
-from batchfuse.profile import Profile
+from batchfuse.profile import BATCH_SYSTEMS, Profile
 from batchfuse.storage.store import Store
 
 TWO = Profile(cluster="processes", workers=2, threads=1)
@@ -123,7 +128,8 @@ def test_workers_that_were_started_elsewhere_find_files_that_are_named_from_here
 
 
 def pixels(store: Path) -> dict[str, bytes]:
-    return {name: content for name, content in tree(store).items() if name.startswith("fused/")}
+    """The chunks: another recipe is told in the record, of which the digests have a copy."""
+    return {name: content for name, content in tree(store).items() if name.startswith("fused/0.")}
 
 
 def test_a_scheduler_file_leads_to_its_scheduler(scenes: Path, scheduler: LocalCluster) -> None:
@@ -235,6 +241,37 @@ def test_a_cluster_class_that_can_not_be_had_is_one_line(
     with pytest.raises(RecipeError, match=line):
         batchfuse.run(recipe_of(scenes), Profile(cluster=cluster, options=options))
     assert not (scenes / "fused/a.zarr").exists()
+
+
+@pytest.mark.parametrize("system", sorted(BATCH_SYSTEMS))
+def test_a_plan_has_the_script_of_a_job_of_every_batch_system(scenes: Path, system: str) -> None:
+    recipe_of(scenes)
+    (scenes / "recipe.yaml").write_text(
+        "inputs: {thermal: '{scene}_thermal.tif', optical: '{scene}_optical.tif'}\n"
+    )
+    called = CliRunner().invoke(
+        commands, ["plan", str(scenes / "recipe.yaml"), "--profile", system, "--json"]
+    )
+    assert called.exit_code == 0, called.output
+    script = json.loads(called.stdout)["job_script"]
+    assert "distributed.cli.dask_worker" in script
+    assert "--nthreads 4 --memory-limit 0" in script
+    assert not (scenes / "fused").exists()
+
+
+def test_a_job_asks_for_what_the_profile_says(tmp_path: Path) -> None:
+    options: dict[str, Any] = {"processes": 2, "cores": 12, "walltime": "1-02:00:00", "security": False}
+    made = job_arguments(
+        Profile(cluster="slurm", threads=3, memory="4GB", options=options), tmp_path, 2_000_000_000
+    )
+    assert (made["cores"], made["processes"], made["memory"]) == (12, 2, "8150000000B")
+    assert made["security"] is None
+    assert made["worker_extra_args"][-4:] == ["--lifetime", "84240s", "--lifetime-stagger", "4680s"]
+    with pytest.raises(RecipeError, match=r"options\.cores: found 5; 2 x 3 tiles at once need as many"):
+        job_arguments(Profile(cluster="slurm", threads=3, options={**options, "cores": 5}), tmp_path, 1)
+    unset = job_arguments(Profile(cluster="slurm"), tmp_path, 790_000_000)
+    assert unset["memory"] == "1150000000B"
+    assert unset["security"] is True
 
 
 class Deadly:
@@ -386,15 +423,14 @@ def test_each_of_several_processes_has_a_gpu_of_its_own(monkeypatch: pytest.Monk
     assert str(resolved_device("cpu", 1)) == "cpu"
 
 
-def test_a_lost_scheduler_is_one_line() -> None:
-    from concurrent.futures import CancelledError
-
+@pytest.mark.parametrize("error", [CancelledError(), CommClosedError("in <TCP>: timed out"), OSError("away")])
+def test_a_lost_scheduler_is_one_line(error: Exception) -> None:
     class Lost:
         def result(self) -> None:
-            raise CancelledError
+            raise error
 
     pool = DaskPool("cpu", Demand())
-    with pytest.raises(SceneError, match="the connection to it, was lost"):
+    pool._client = SimpleNamespace(close=lambda **_: None, status="closed")
+    with pytest.raises(LostError, match="the connection to it, was lost"):
         pool.result(Lost())  # type: ignore[arg-type]
-    pool._client = SimpleNamespace(close=lambda **_: None)
     pool._leave(at_once=True)

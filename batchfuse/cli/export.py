@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from batchfuse.cli.options import VERBOSE, told
-from batchfuse.errors import RecipeError, SceneError
+from batchfuse.errors import FullError, RecipeError, SceneError
 from batchfuse.report.progress import sized
 
 if TYPE_CHECKING:
@@ -92,6 +92,8 @@ def export(
         except SceneError as error:
             click.echo(f"batchfuse: {error}", err=True)
             failed = True
+            if isinstance(error, FullError):  # no other file could be written either
+                break
     sys.exit(int(failed))
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 
 from batchfuse.cli.options import JSON, ONLY, PROFILE, RECIPE, SET, VERBOSE, told
-from batchfuse.cli.planning import planned, print_plan
+from batchfuse.cli.planning import planned, print_plan, script_of_a_job
 
 __all__ = ["plan"]
 
@@ -31,9 +31,13 @@ def plan(
     verbose: bool,
 ) -> None:
     """Say what a run would do: scenes, unmatched files, grids, tiles, bytes, memory."""
+    from batchfuse.budget import within_memory
+
     made, chosen = planned(recipe, profile, overrides, only)
     if as_json:
-        click.echo(json.dumps(made.to_dict(chosen.numbers()[1]), indent=2, ensure_ascii=False))
+        threads = within_memory(made.jobs, chosen).numbers()[1]
+        described = {**made.to_dict(threads), "job_script": script_of_a_job(made, chosen)}
+        click.echo(json.dumps(described, indent=2, ensure_ascii=False))
     else:
         print_plan(made, chosen, verbose)
     sys.exit(1 if made.failures else 0)

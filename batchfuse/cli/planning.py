@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from batchfuse.plan import Plan
     from batchfuse.recipe import Profile
 
-__all__ = ["planned", "print_plan", "print_unmatched", "unmatched_lines"]
+__all__ = ["planned", "print_plan", "print_unmatched", "script_of_a_job", "unmatched_lines"]
 
 FEW = 3  # files of a kind that are all listed
 MOST = 10  # lines about files that belong to no scene
@@ -157,23 +157,27 @@ def _memory(plan: Plan, profile: Profile) -> str:
     )
 
 
-def _print_jobs(plan: Plan, profile: Profile) -> None:
-    """What a batch system would be asked for."""
+def script_of_a_job(plan: Plan, profile: Profile) -> str | None:
+    """What would be submitted for each worker; None where workers are no jobs of a batch system."""
     from batchfuse.profile import is_batch_system
 
     if not is_batch_system(profile.cluster):
-        return
+        return None
     from batchfuse.batch_system import job_script
     from batchfuse.budget import memory_of_a_worker, within_memory
 
     chosen = within_memory(plan.jobs, profile)
-    threads = chosen.numbers()[1]
-    wanted = chosen.worker_range
+    needed = memory_of_a_worker(plan.jobs, chosen.numbers()[1])
+    return job_script(chosen, plan.recipe.output_folder.absolute(), needed)
+
+
+def _print_jobs(plan: Plan, profile: Profile) -> None:
+    """What a batch system would be asked for."""
+    script = script_of_a_job(plan, profile)
+    if script is None:
+        return
+    wanted = profile.worker_range
     low, high = wanted.minimum, wanted.maximum
     many = counted(high, "worker") if low == high else f"{low} to {high} workers"
-    click.echo(
-        f"{many} of {profile.cluster}, each "
-        f"with {counted(threads, 'tile')} at a time; nothing is submitted by a plan. A job:"
-    )
-    needed = memory_of_a_worker(plan.jobs, threads)
-    click.echo(job_script(chosen, plan.recipe.output_folder.absolute(), needed).rstrip())
+    click.echo(f"{many} of {profile.cluster}; nothing is submitted by a plan. A job:")
+    click.echo(script.rstrip())

@@ -82,11 +82,14 @@ def verify(path: Path, exact: bool, folder: Path | None, as_json: bool, verbose:
 
 
 def _verdict(store: Path, exact: bool, folder: Path | None) -> Verdict:
-    from batchfuse.errors import BatchfuseError
-    from batchfuse.storage.check import check_store
+    from batchfuse.errors import BatchfuseError, StoreError
+    from batchfuse.storage.check import Checked, Fault, check_store
 
-    with ThreadPoolExecutor(_cores()) as pool, _bar(store.name) as advance:
-        checked = check_store(store, lambda function, tiles: _mapped(pool, function, tiles, advance))
+    try:
+        with ThreadPoolExecutor(_cores()) as pool, _bar(store.name) as advance:
+            checked = check_store(store, lambda function, items: _mapped(pool, function, items, advance))
+    except StoreError as error:
+        return Verdict(Checked(store, False, 0, 0, (Fault(store, "unread", str(error)),)), None, None)
     unnoted = _noted(checked)
     if not exact or checked.faults:
         return Verdict(checked, None, None, unnoted)

@@ -19,6 +19,7 @@ __all__ = [
     "has_changed",
     "holds_dicom",
     "identified",
+    "is_away",
     "is_dicom_name",
     "told_if_away",
 ]
@@ -66,6 +67,15 @@ def has_changed(file: SourceFile) -> bool:
         return False
     now = sum(part.st_size for part in found), max(part.st_mtime_ns for part in found)
     return now != (file.size, file.stamp)
+
+
+def is_away(path: Path) -> bool:
+    """Whether the system refuses to read the ends of a file, for a reason that may pass."""
+    try:
+        identified(path)
+    except OSError as error:
+        return may_pass(error)
+    return False
 
 
 @contextmanager

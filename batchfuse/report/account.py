@@ -53,6 +53,11 @@ class Account:
         self.scenes, self.tiles = scenes, tiles
         self._left = float(sum(pixels for _, pixels in self._sizes.values()) if self._sizes else tiles)
 
+    def more(self, tiles: int) -> None:
+        """Scenes with so many tiles have joined; of what size they are is not known."""
+        self.tiles += tiles
+        self._left += 0 if self._sizes else tiles
+
     def phase(self, scene: str, phase: str, done: int, total: int) -> None:
         """A scene is that far in a phase."""
         self.under_way[scene] = UnderWay(phase, done, total)

@@ -71,6 +71,9 @@ class EventLines:
     def begin(self, scenes: int, tiles: int) -> None:
         self._events.tell("begin", scenes=scenes, tiles=tiles, version=version("batchfuse"))
 
+    def more(self, tiles: int) -> None:
+        self._events.tell("more", tiles=tiles)
+
     def phase(self, scene: str, phase: str, done: int, total: int) -> None:  # noqa: ARG002
         """Told once, when the phase begins: its parts are too many to tell each."""
         with self._lock:

@@ -137,5 +137,9 @@ class Page:
         """Write it as a PNG, whole or not at all; folders are made."""
         path.parent.mkdir(parents=True, exist_ok=True)
         partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
-        self.image.save(partial, "PNG")
-        partial.replace(path)
+        try:
+            self.image.save(partial, "PNG")
+            partial.replace(path)
+        except OSError:
+            partial.unlink(missing_ok=True)
+            raise

@@ -60,6 +60,9 @@ class Progress(Protocol):
     def begin(self, scenes: int, tiles: int) -> None:
         """A run of this size begins."""
 
+    def more(self, tiles: int) -> None:
+        """Scenes with so many tiles have joined that could not be planned before."""
+
     def phase(self, scene: str, phase: str, done: int, total: int) -> None:
         """A scene is that far in a phase before or after its tiles: statistics, survey, quicklook."""
 
@@ -86,6 +89,8 @@ class Silence:
     """Says nothing."""
 
     def begin(self, scenes: int, tiles: int) -> None: ...
+
+    def more(self, tiles: int) -> None: ...
 
     def phase(self, scene: str, phase: str, done: int, total: int) -> None: ...
 
@@ -136,6 +141,11 @@ class Lines:
             self._account.begin(scenes, tiles)
             self._told = self._clock()
             self._say(f"{counted(scenes, 'scene')}, {counted(tiles, 'tile')}")
+
+    def more(self, tiles: int) -> None:
+        """See ``Progress``."""
+        with self._lock:
+            self._account.more(tiles)
 
     def phase(self, scene: str, phase: str, done: int, total: int) -> None:
         """See ``Progress``."""

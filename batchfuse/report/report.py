@@ -6,10 +6,11 @@ import json
 import os
 import platform
 import socket
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from errno import EISDIR
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -105,7 +106,7 @@ class Report:
             "workers": [{"name": n, "device": d, "threads": t} for n, d, t in self.workers],
             "host": socket.gethostname(),
             "python": platform.python_version(),
-            "versions": versions(),
+            "versions": dict(versions()),
         }
 
     def write(self, path: Path) -> None:
@@ -152,8 +153,9 @@ def unwritable(path: Path, error: OSError) -> RecipeError:
     return RecipeError(f"the report {path} can't be written ({error.strerror}): name another place")
 
 
-def versions() -> dict[str, str]:
-    """Installed versions of what decides the pixels."""
+@cache
+def versions() -> Mapping[str, str]:
+    """Installed versions of what decides the pixels; to read them takes as long as to begin a store."""
     found = {}
     for package in PACKAGES:
         try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import uuid
 import warnings
@@ -12,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import rasterio
 import rasterio.shutil
 import rasterio.windows
@@ -22,9 +24,10 @@ from rasterio.crs import CRS
 from rasterio.enums import ColorInterp, Resampling
 from rasterio.errors import CRSError, NotGeoreferencedWarning, RasterioError
 
-from batchfuse.errors import StoreError
+from batchfuse.errors import StoreError, is_full
 from batchfuse.geometry.grid import Grid
 from batchfuse.geometry.window import Window
+from batchfuse.storage.files import full, lacks_room
 
 __all__ = ["Picture", "signature_of", "write_cog", "write_png"]
 
@@ -45,6 +48,8 @@ PLAIN = {"tiled": True, "blockxsize": BLOCK, "blockysize": BLOCK, "bigtiff": "if
 # An image without a place is no mistake. Set once: to do and undo it around each opening is not thread-safe.
 warnings.filterwarnings("ignore", category=NotGeoreferencedWarning)
 
+NO_ROOM = re.compile("no space left|disk space", re.IGNORECASE)
+"""What GDAL says of a full disk, if it says anything."""
 LOST = "some of its pixels did not arrive, the disk is full or damaged"
 COLOURS = (ColorInterp.red, ColorInterp.green, ColorInterp.blue)
 
@@ -82,7 +87,8 @@ class Picture:
 def write_cog(picture: Picture, pieces: Pieces, path: Path, threads: int = 1) -> None:
     """Write a GeoTIFF, cloud optimised, with overviews; what was at ``path`` is replaced once it is whole.
 
-    Raises StoreError where the file system refuses, or the CRS can't be read.
+    Raises StoreError where the file system refuses, a FullError where it has no room, or where the CRS can't
+    be read.
     """
     _write(picture, pieces, path, {**COG, "driver": "COG", "num_threads": threads})
 
@@ -116,6 +122,7 @@ def _write(picture: Picture, pieces: Pieces, path: Path, options: Mapping[str, A
     quiet = rasterio.Env(GDAL_PAM_ENABLED="NO", GDAL_NUM_THREADS=1, GDAL_CACHEMAX=256)
     try:
         folder.mkdir(parents=True)
+        _refuse_too_little_room(picture, folder, path)
         with quiet:
             plain, made = folder / "plain.tif", folder / "made"
             checksums = _write_plain(picture, pieces, plain)
@@ -131,9 +138,21 @@ def _write(picture: Picture, pieces: Pieces, path: Path, options: Mapping[str, A
         raise StoreError(f"{path} can't be written: GDAL can't read the CRS ({_said(error)})") from None
     # rasterio.shutil gives some of GDAL's own errors as they are
     except (RasterioError, CPLE_BaseError, OSError) as error:
+        if is_full(error) or NO_ROOM.search(_said(error)) or lacks_room(folder):
+            raise full(f"{path} can't be written") from None
         raise StoreError(f"{path} can't be written: {_said(error)}") from None
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _refuse_too_little_room(picture: Picture, folder: Path, path: Path) -> None:
+    """A FullError where not even the plain pixels have room: of that GDAL makes many lines, and none sure."""
+    rows, columns = picture.grid.shape
+    needed = rows * columns * len(picture.colours) * np.dtype(picture.dtype).itemsize
+    free = shutil.disk_usage(folder).free
+    if free < needed:
+        reason = f"No space left on device (it takes {needed:,} bytes on the way, {free:,} are free)"
+        raise full(f"{path} can't be written", reason)
 
 
 def _write_plain(picture: Picture, pieces: Pieces, path: Path) -> list[tuple[Window, int]]:
@@ -179,7 +198,10 @@ def _add_overviews(path: Path, shape: tuple[int, int]) -> None:
     while -(-max(shape) * 2 // factor) > BLOCK:
         factors.append(factor)
         factor *= 2
-    with rasterio.Env(GDAL_TIFF_OVR_BLOCKSIZE=BLOCK), rasterio.open(path, mode="r+") as dataset:
+    with (
+        rasterio.Env(GDAL_TIFF_OVR_BLOCKSIZE=BLOCK),
+        rasterio.open(path, mode="r+", driver="GTiff") as dataset,
+    ):
         dataset.build_overviews(factors, Resampling.average)
 
 

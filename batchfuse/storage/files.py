@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import os
+import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from batchfuse.errors import FullError, StoreAwayError, StoreError, is_full, may_pass
 from batchfuse.files import sync
 
-__all__ = ["refusals", "said", "sync_tree"]
+__all__ = ["full", "lacks_room", "refusals", "said", "sync_tree"]
+
+LITTLE = 256 * 1024  # bytes
 
 
 def sync_tree(path: Path) -> None:
@@ -28,10 +31,28 @@ def refusals(what: str) -> Iterator[None]:
         yield
     except OSError as error:
         if is_full(error):
-            raise FullError(
-                f"{what}: {error.strerror}: make room and run it again, what is finished is kept"
-            ) from None
+            raise full(what, str(error.strerror)) from None
         raise (StoreAwayError if may_pass(error) else StoreError)(f"{what}: {said(error)}") from None
+
+
+def full(what: str, reason: str = "No space left on device") -> FullError:
+    """The error of a full disk or quota."""
+    return FullError(f"{what}: {reason}: make room and run it again, what is finished is kept")
+
+
+def lacks_room(folder: Path) -> bool:
+    """Whether a disk or a quota has no room for a little more: libraries may fail without a word of it."""
+    probe = folder / f".{uuid.uuid4().hex}.partial"
+    try:
+        with probe.open("wb", buffering=0) as file:
+            written = file.write(bytes(LITTLE))
+            os.fsync(file.fileno())
+        return written < LITTLE
+    except OSError as error:
+        return is_full(error)
+    finally:
+        with suppress(OSError):
+            probe.unlink(missing_ok=True)
 
 
 def said(error: BaseException) -> str:

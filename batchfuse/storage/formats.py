@@ -46,8 +46,8 @@ class Format(Protocol):
 
     def sealing(
         self, path: Path, attributes: Mapping[str, Any], nodes: Sequence[str]
-    ) -> Iterator[tuple[Path, bytes]]:
-        """The files that seal a store and what they hold, each to be written before the next is asked for.
+    ) -> list[tuple[Path, bytes]]:
+        """The files that seal a store and what they hold; with the last of them it is sealed.
 
         ``nodes`` are all groups and arrays inside it.
         """
@@ -59,7 +59,10 @@ class Format(Protocol):
         """The size in bytes of each chunk (*lead, *index) that has a file; an index has ``axes`` numbers."""
 
     def metadata_files(self, path: Path, arrays: Sequence[str]) -> list[Path]:
-        """Every file of metadata of a store with these arrays, sealed or not; without any, of an array."""
+        """Every file of metadata of a store with these arrays; without any, of an array.
+
+        But for what only a seal writes.
+        """
 
 
 @dataclass(frozen=True)
@@ -95,16 +98,19 @@ class Format2:
 
     def sealing(
         self, path: Path, attributes: Mapping[str, Any], nodes: Sequence[str]
-    ) -> Iterator[tuple[Path, bytes]]:
+    ) -> list[tuple[Path, bytes]]:
         """See ``Format``."""
-        yield path / ".zattrs", json.dumps(attributes, indent=2).encode()
+        own = path / ".zattrs", json.dumps(attributes, indent=2).encode()
         if not nodes:
-            return
+            return [own]
         files = self.metadata_files(path, nodes)
-        metadata = {file.relative_to(path).as_posix(): json.loads(file.read_bytes()) for file in files}
+        metadata = {
+            file.relative_to(path).as_posix(): attributes if file == own[0] else json.loads(file.read_bytes())
+            for file in files
+        }
         # sorted by us: zarr's own has the order that the folder is listed in
         together = {"metadata": metadata, "zarr_consolidated_format": 1}
-        yield path / ".zmetadata", json.dumps(together, indent=2).encode()
+        return [own, (path / ".zmetadata", json.dumps(together, indent=2).encode())]
 
     def chunk(self, path: Path, array: str, index: Index) -> Path:
         """See ``Format``."""
@@ -152,13 +158,13 @@ class Format3:
 
     def sealing(
         self, path: Path, attributes: Mapping[str, Any], nodes: Sequence[str]
-    ) -> Iterator[tuple[Path, bytes]]:
+    ) -> list[tuple[Path, bytes]]:
         """See ``Format``."""
         root = json.loads((path / "zarr.json").read_bytes()) | {"attributes": attributes}
         if nodes:
             inside = {node: _node(path / node / "zarr.json") for node in sorted(nodes)}
             root["consolidated_metadata"] = _consolidated(inside)
-        yield path / "zarr.json", json.dumps(root, indent=2).encode()
+        return [(path / "zarr.json", json.dumps(root, indent=2).encode())]
 
     def chunk(self, path: Path, array: str, index: Index) -> Path:
         """See ``Format``."""

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from batchfuse.errors import StoreError
 from batchfuse.geometry.tiling import Tile
 from batchfuse.geometry.window import Window
+from batchfuse.storage.digests import Digest
 from batchfuse.storage.files import refusals
 from batchfuse.storage.raster import levels_folder
 from batchfuse.storage.store import Layout, Store, is_store, remove_store
@@ -69,8 +70,8 @@ def begun_level(store: Store, level: Level) -> Store:
     return made
 
 
-def write_level(below: Store, level: Store, tile: Tile) -> int:
-    """Write a tile of a level from the level below it, and say how many bytes it takes on disk."""
+def write_level(below: Store, level: Store, tile: Tile) -> Digest:
+    """Write a tile of a level from the level below it, and tell its file's digest."""
     factors = tuple(
         1 if coarse == fine else 2 for coarse, fine in zip(level.grid.shape, below.grid.shape, strict=True)
     )

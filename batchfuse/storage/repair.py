@@ -14,13 +14,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from batchfuse.errors import StoreError
+from batchfuse.errors import StoreAwayError, StoreError
 from batchfuse.files import replace_file
-from batchfuse.storage.check import Checked, Fault
+from batchfuse.storage.check import Checked, Fault, seal_faults
+from batchfuse.storage.digests import NAME, digest_of_bytes, read_digests
 from batchfuse.storage.files import refusals, said
 from batchfuse.storage.formats import format_of
 from batchfuse.storage.layout import FORMAT, RECORD, Layout
-from batchfuse.storage.pyramid import levels_of
+from batchfuse.storage.pyramid import Level, levels_of
 from batchfuse.storage.store import Store
 
 __all__ = [
@@ -34,10 +35,13 @@ __all__ = [
     "record_of",
     "restore_metadata",
     "take_out",
+    "was_sealed",
 ]
 
 UNFINISHED = ("missing", "empty", "incomplete")
 """Faults of a store that is not sealed: a run finishes it without being told."""
+IMAGES = ("fused", "0")
+"""Folders of a store's image, where its digests lie, whatever else tells what the store is."""
 STRAY = re.compile(r"\d+(\.\d+)*|.+\.partial")
 """Names that only a chunk has, or what a killed run was writing."""
 
@@ -86,35 +90,56 @@ def is_worth_noting(checked: Checked) -> bool:
 
 
 def is_whole(path: Path) -> bool:
-    """Whether the metadata of a store can be read, and no file but chunks is missing: a few stats.
+    """Whether a store and its levels are sealed, and every file but chunks has the bytes of the seal.
 
-    Of chunks that are missing or empty, ``Store.unwritten`` tells.
+    Of chunks only the size is compared, in a listing; of those that are missing or empty ``Store.unwritten``
+    tells. A level that is not sealed, or not there, was not finished, which is no damage.
     """
     try:
         store = Store.open(path)
+        return store.complete and _holds(store) and all(map(_level_holds, levels_of(store)))
+    except StoreAwayError:
+        raise
     except StoreError:
         return False
-    return all(file.is_file() for file in store.files_beside_chunks())
+
+
+def was_sealed(path: Path) -> bool:
+    """Whether a store says that it is complete, or can't be asked any more."""
+    try:
+        return Store.open(path).complete
+    except StoreError:
+        return True
 
 
 def record_of(path: Path) -> dict[str, Any] | None:
-    """What made the store, from whatever of its metadata still says it; None where that is not certain."""
-    found = [record for record in _records(path) if record is not None]
-    if not found or any(record != found[0] for record in found):
+    """What made the store, from whatever of its files still says it; None where that is not certain.
+
+    The digests say it once more, and whether they are whole themselves: where all differ, they are right.
+    """
+    digests = [read_digests(path / image) for image in IMAGES]
+    kept = [dict(one.record) for one in digests if one is not None]
+    found = [*kept, *(record for record in _records(path) if record is not None)]
+    if not found:
         return None
-    return found[0]
+    most = max(found, key=found.count)
+    if not kept and any(record != most for record in found):
+        return None
+    return most
 
 
-def restore_metadata(path: Path, layout: Layout, record: Mapping[str, Any]) -> list[str]:
+def restore_metadata(path: Path, layout: Layout, record: Mapping[str, Any], sealed: bool) -> list[str]:
     """Write anew whatever the store holds beside its chunks and is not as it should be, and break the seal.
 
+    ``sealed`` is whether it had one. The digests are left: what is in the chunks is compared with them.
     Returns the names of the files that were not right. Raises StoreError where the disk refuses.
     """
     fresh = path.with_name(f".{path.name}.{uuid.uuid4().hex}.partial")
     root = layout.form.metadata
-    wrong = [name for name, content in _roots(path) if content is None]
     try:
         with refusals(f"{path} can't be repaired"):
+            wrong = {name for name, content in _roots(path) if content is None}
+            wrong |= _unlike_their_digests(path, layout, record) if sealed else set()
             fresh.mkdir()
             layout.write_tree(fresh, record)
             # not sealed any more, and sure of its own record, before anything else changes
@@ -125,23 +150,25 @@ def restore_metadata(path: Path, layout: Layout, record: Mapping[str, Any]) -> l
                 content = file.read_bytes()
                 if place == path / root or _content(place) == content:
                     continue
-                place.parent.mkdir(exist_ok=True)
+                place.parent.mkdir(parents=True, exist_ok=True)
                 replace_file(place, content)
-                wrong.append(_inside(path, place))
+                wrong.add(_inside(path, place))
     finally:
         shutil.rmtree(fresh, ignore_errors=True)
     return sorted(wrong)
 
 
-def take_out(store: Store, faults: Sequence[Fault]) -> TakenOut:
+def take_out(store: Store, faults: Sequence[Fault], sealed: bool = True) -> TakenOut:
     """Delete what is wrong with the chunks of a store and of its levels: what is missing then is made again.
 
     A level whose own metadata is damaged goes as a whole. A file that is not the store's goes where it is
-    called as a chunk is, or as what a killed run was writing; any other is left. Raises StoreError where the
-    disk refuses.
+    called as a chunk is, or as what a killed run was writing; any other is left. Of a store that was not
+    ``sealed`` nothing is said of tiles and levels that are not there yet. Raises StoreError where the disk
+    refuses.
     """
     levels = [level.path for level in levels_of(store)]
     tiles = {store.chunk_path(tile.index): tile.index for tile in store.tiling}
+    reduced = {path for level in levels for path in _chunks(level)}
     repaired: list[str] = []
     left: list[str] = []
     doomed: list[Path] = []
@@ -149,24 +176,63 @@ def take_out(store: Store, faults: Sequence[Fault]) -> TakenOut:
     for fault in faults:
         name = _inside(store.path, fault.path)
         level = next((path for path in levels if path in (fault.path, *fault.path.parents)), None)
-        if fault.kind == "foreign" and not STRAY.fullmatch(fault.path.name):
+        mine = fault.path in tiles or fault.path in reduced or fault.path in levels
+        if mine and not sealed and fault.kind in UNFINISHED:
+            continue
+        if fault.path in tiles:
+            _unlink(fault.path)
+            repaired.append(f"tile {tiles[fault.path]} was {fault.kind}")
+        elif fault.path in reduced:
+            _unlink(fault.path)
+            touched = True
+            repaired.append(f"{name} was {fault.kind}")
+        elif fault.kind == "foreign" and not STRAY.fullmatch(fault.path.name):
             left.append(f"{name} is not a file of the store and was left alone: move it away")
         elif fault.kind == "foreign":
             _unlink(fault.path)
             repaired.append(f"{name} was no file of the store")
         elif level is not None and fault.kind != "incomplete":
+            doomed.append(level)
             touched = True
-            repaired.append(f"{name} was {fault.kind}")
-            if fault.path in _chunks(level):
-                _unlink(fault.path)
-            else:
-                doomed.append(level)
-        elif fault.path in tiles:
-            _unlink(fault.path)
-            repaired.append(f"tile {tiles[fault.path]} was {fault.kind}")
+            repaired.append(f"{name} was {fault.kind}" if fault.kind != "disagrees" else f"{name} disagreed")
     for path in dict.fromkeys(doomed):
         _remove_level(store.path, path)
     return TakenOut(tuple(repaired), tuple(left), touched)
+
+
+def _holds(store: Store) -> bool:
+    """Whether a sealed store is what its digests say, as far as that can be seen without reading chunks."""
+    if any(seal_faults(store)):
+        return False
+    digests = store.digests()
+    assert digests is not None
+    sizes = ((store.chunk_path(index), size) for index, size in store.sizes().items() if size)
+    known = ((digests.files.get(store.named(path)), size) for path, size in sizes)
+    # of a chunk that no tile has, only ``verify`` tells
+    return all(digest is None or digest.size == size for digest, size in known)
+
+
+def _level_holds(level: Level) -> bool:
+    if not level.path.exists():
+        return True
+    store = Store.open(level.path)
+    return not store.complete or _holds(store)
+
+
+def _unlike_their_digests(path: Path, layout: Layout, record: Mapping[str, Any]) -> set[str]:
+    """Names of the files beside the chunks that are not what the digests say, or of the digests."""
+    folder = path / layout.image
+    digests = read_digests(folder)
+    if digests is None or digests.record != record:
+        return {_inside(path, folder / NAME)}
+    lead, form = layout.lead, layout.form
+    chunks = {_inside(path, form.chunk(path, layout.image, (*lead, *t.index))) for t in layout.tiling}
+    beside = {name: digest for name, digest in digests.files.items() if name not in chunks}
+    return {
+        name
+        for name, digest in beside.items()
+        if (content := _content(path / name)) is None or digest_of_bytes(content) != digest
+    }
 
 
 def _inside(store: Path, path: Path) -> str:

@@ -9,12 +9,11 @@ name, and renamed. Nothing in a store depends on when, where or in which order i
 from __future__ import annotations
 
 import itertools
-import json
 import os
 import re
 import shutil
 import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -28,6 +27,15 @@ from batchfuse.geometry.grid import Grid
 from batchfuse.geometry.tiling import Tile, Tiling
 from batchfuse.geometry.volume_grid import VolumeGrid
 from batchfuse.geometry.window import Window
+from batchfuse.storage.digests import (
+    NAME,
+    Digest,
+    Digests,
+    digest_of,
+    digest_of_bytes,
+    encoded,
+    read_digests,
+)
 from batchfuse.storage.files import refusals, said, sync_tree
 from batchfuse.storage.formats import format_of
 from batchfuse.storage.layout import FORMAT, RECORD, Layout, array_of, attributes_of
@@ -161,8 +169,16 @@ class Store:
         there = self._written()
         return [tile for tile in tiling if tile.index not in there]
 
-    def write(self, tile: Tile, pixels: NDArray[Any]) -> int:
-        """Write the tile's core, one whole chunk, and say how many bytes it takes on disk.
+    def sizes(self) -> dict[tuple[int, ...], int]:
+        """Bytes of each chunk that is there, by the tile's index: a listing in place of a stat for each tile.
+
+        A power cut can leave an empty file under the final name.
+        """
+        with refusals(f"{self.path} can't be listed"):
+            return self._form.written(self.path, self.layout.image, self.layout.lead, len(self.tiling.shape))
+
+    def write(self, tile: Tile, pixels: NDArray[Any]) -> Digest:
+        """Write the tile's core, one whole chunk, and tell the file's digest.
 
         ``pixels`` are (bands, *core) of the store's type. What was in the chunk before is replaced unread.
         Raises StoreError where the disk refuses.
@@ -181,7 +197,7 @@ class Store:
                 # zarr would read a shard first that the tile doesn't fill
                 self.chunk_path(tile.index).unlink(missing_ok=True)
             self._image[self.layout.selection(tile.core)] = pixels if self.layout.band_axis else pixels[0]
-            return self.chunk_path(tile.index).stat().st_size
+            return digest_of(self.chunk_path(tile.index))
 
     def read(self, window: Window) -> NDArray[Any]:
         """Pixels (bands, *window) of a window, from the chunks it touches only.
@@ -209,42 +225,87 @@ class Store:
                     path.unlink(missing_ok=True)
         return len(left)
 
-    def seal(self) -> None:
+    def seal(self, digests: Mapping[Path, Digest] | None = None) -> None:
         """Declare the store complete, durably; of a sealed one, levels that it didn't have are added.
 
-        Raises StoreError while chunks are missing.
+        Args:
+            digests: what ``write`` has told, by the chunk's file, whoever wrote it. Others are those of the
+                last seal; what neither tells is read.
+
+        Raises:
+            StoreError: chunks are missing, or the disk refuses.
         """
         missing = len(self.tiling) - len(self._written())
         if missing:
             raise StoreError(f"{self.path}: {missing} of {len(self.tiling)} tiles are missing: run it again")
         levels = self._levels()
-        if self.complete and list(levels) == self._sealed_levels():
+        told = self._told(digests or {})
+        if self.complete and not told and list(levels) == self._sealed_levels():
             return
         with refusals(f"{self.path} can't be sealed"):
             sync_tree(self.path)
-            for path, content in self._sealing(levels):
+            files = self._sealing(levels)
+            kept = encoded(Digests(self.record, self._digests(told, files)))
+            # what the last of them calls sealed has its digests already
+            for path, content in (*files[:-1], (self.digests_path, kept), files[-1]):
                 replace_file(path, content)
         self.complete = True
 
+    @property
+    def digests_path(self) -> Path:
+        """The file of the digests, whether it is there or not."""
+        return self.path / self.layout.image / NAME
+
+    def digests(self) -> Digests | None:
+        """What the last seal kept of each file; None where that is not there, damaged or of another store.
+
+        Raises StoreError where the file system refuses.
+        """
+        found = read_digests(self.digests_path.parent)
+        return found if found is not None and found.record == self.record else None
+
     def files_beside_chunks(self) -> list[Path]:
-        """Every file that the store needs beside the chunks of its image, but for the seal's own."""
+        """Every file that the store needs beside the chunks of its image and the digests.
+
+        What only a seal writes is one of them where the store is sealed.
+        """
         form, layout = self._form, self.layout
         constants = layout.constants().items()
         chunks = [form.chunk(self.path, name, (0,) * values.ndim) for name, values in constants]
-        return [*form.metadata_files(self.path, layout.arrays), *chunks]
+        sealing = [self.path / ".zmetadata"] if self.complete and form.number == 2 and layout.arrays else []
+        return [*form.metadata_files(self.path, layout.arrays), *chunks, *sealing]
 
-    def disagreeing(self) -> list[Path]:
-        """The files that a seal would write otherwise; of a sealed store there are none.
+    def named(self, path: Path) -> str:
+        """A file's name within the store, as the digests have it."""
+        return path.relative_to(self.path).as_posix()
 
-        Raises OSError or ValueError where its metadata can't be read.
-        """
-        return [
-            path
-            for path, content in self._sealing(self._levels())
-            if json.loads(path.read_bytes()) != json.loads(content)
-        ]
+    def _told(self, digests: Mapping[Path, Digest]) -> dict[str, Digest]:
+        """By name, the digests of the store's chunks that the last seal doesn't have."""
+        if not digests:
+            return {}
+        before = self.digests() if self.complete else None
+        known = before.files if before is not None else {}
+        paths = (self.chunk_path(tile.index) for tile in self.tiling)
+        told = {self.named(path): digests[path] for path in paths if path in digests}
+        return {name: digest for name, digest in told.items() if known.get(name) != digest}
 
-    def _sealing(self, levels: Mapping[str, Any]) -> Iterator[tuple[Path, bytes]]:
+    def _digests(
+        self, told: Mapping[str, Digest], sealing: Sequence[tuple[Path, bytes]]
+    ) -> dict[str, Digest]:
+        """The digests of every file; ``sealing`` are those that are about to be written."""
+        before = self.digests() if self.complete else None
+        known = {**(before.files if before is not None else {}), **told}
+        found = {}
+        for tile in self.tiling:
+            path = self.chunk_path(tile.index)
+            found[self.named(path)] = known.get(self.named(path)) or digest_of(path)
+        written = dict(sealing)
+        for path in (*self.files_beside_chunks(), *written):
+            content = written.get(path)
+            found[self.named(path)] = digest_of(path) if content is None else digest_of_bytes(content)
+        return found
+
+    def _sealing(self, levels: Mapping[str, Any]) -> list[tuple[Path, bytes]]:
         layout = self.layout
         attributes = layout.with_levels(self._form.attributes(self.path), levels)
         attributes[RECORD]["complete"] = True
@@ -275,11 +336,8 @@ class Store:
         return self._form.chunk(self.path, self.layout.image, (*self.layout.lead, *index))
 
     def _written(self) -> set[tuple[int, ...]]:
-        """Indices of the chunk files that are there: a listing in place of a stat for each tile."""
-        with refusals(f"{self.path} can't be listed"):
-            # a power cut can leave an empty file under the final name
-            found = self._form.written(self.path, self.layout.image, self.layout.lead, len(self.tiling.shape))
-            return {index for index, size in found.items() if size > 0}
+        """Indices of the chunks that are there."""
+        return {index for index, size in self.sizes().items() if size > 0}
 
     def _check_tiling(self, tiling: Tiling) -> None:
         first = (0,) * len(self.tiling.shape)
