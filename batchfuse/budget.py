@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from itertools import product
+from dataclasses import dataclass
+from itertools import combinations, product
 
 import numpy as np
 
@@ -13,6 +14,7 @@ from batchfuse.errors import RecipeError
 from batchfuse.geometry.tiling import Tiling
 from batchfuse.geometry.window import Window
 from batchfuse.imagery.align import Alignment
+from batchfuse.imagery.raster_files import CACHE
 from batchfuse.imagery.resample import INPUT
 from batchfuse.imagery.scene import Source
 from batchfuse.imagery.tally import is_counted
@@ -20,43 +22,71 @@ from batchfuse.imagery.volume_alignment import VolumeAlignment
 from batchfuse.job import Job
 from batchfuse.machine import memory
 from batchfuse.profile import Profile
+from batchfuse.report.mosaic import AREA, TOGETHER
 from batchfuse.report.progress import sized
 
-__all__ = ["memory_of_a_worker", "needed", "told_want", "within_memory"]
+__all__ = ["Need", "memory_of_a_worker", "told_want", "within_memory"]
 
 # measured with benchmarks/memory_promise.py on a CPU, rounded up
 PROCESS_BYTES = 470_000_000  # Python with its libraries
 WARPING_BYTES = 80_000_000  # numba, where a source is resampled
-CACHE_BYTES = 256_000_000  # GDAL's cache of blocks, at most
 PIXEL_BYTES = 32  # a band and pixel of a tile, with every copy on its way
+VOXEL_BYTES = 20  # a voxel of a tile
 COLOUR_BYTES = 45  # a pixel of a tile whose colours are kept
 RESAMPLED_BYTES = 40  # a pixel of a tile and source that is resampled
-COUNTED_BYTES = 7  # a pixel of a source finer than the grid, besides its bands: scaled in place
-FLOAT_BYTES = 18  # the same where it is scaled in float64
+PICTURE_BYTES = 60  # a band and pixel of the picture of a scene
+COUNTED_BYTES = 7  # a pixel of a source finer than the grid, besides its bands, where it is scaled in float32
+FLOAT_BYTES = 18  # a pixel of a source that is scaled in float64, besides its bands
 SURELY_HALVED = 1.05  # times the most that is read at once
 UPRIGHT = 1.1  # times the pixels under a tile, at most so many are in the box around them
 SMALLEST = 64  # edge of a tile that is still worth asking for
 
 
-def needed(job: Job, threads: int, edge: int | None = None) -> int:
-    """Bytes of resident memory that a worker needs at most, which fuses so many tiles of the scene at once.
+@dataclass(frozen=True, slots=True)
+class Need:
+    """What a worker needs for scenes: told once, summed for any number of tiles at a time."""
+
+    process: int
+    """Bytes that a worker needs in any case."""
+    files: int
+    """Bytes of the pixels in the scenes' raster files."""
+    tiles: tuple[tuple[int, int], ...]
+    """Bytes that a tile needs while it is fused, and how many need that: the most demanding first."""
+
+    @classmethod
+    def of(cls, jobs: Sequence[Job], edge: int | None = None) -> Need:
+        """Of scenes, as if tiles were no longer than ``edge``."""
+        # while the tiles of one scene are fused, the picture of another may be made
+        process = PROCESS_BYTES + max(map(_pictured, jobs), default=0)
+        if any(alignment.shift is None for job in jobs for alignment in job.alignments):
+            process += WARPING_BYTES
+        tiles: Counter[int] = Counter()
+        for job in jobs:
+            tiles.update(_tiles(job, edge))
+        return cls(process, sum(map(_read, jobs)), tuple(sorted(tiles.items(), reverse=True)))
+
+    def memory(self, threads: int) -> int:
+        """Bytes with so many tiles at once, the most demanding ones; each thread opens the files anew."""
+        total = self.process + min(threads * self.files, CACHE)
+        for tile, many in self.tiles:
+            total += min(threads, many) * tile
+            threads -= min(threads, many)
+        return total
+
+
+def memory_of_a_worker(jobs: Iterable[Job], threads: int, edge: int | None = None) -> int:
+    """Bytes of resident memory that a worker needs at most, which fuses so many tiles of the scenes at once.
 
     Args:
-        job: the scene.
-        threads: tiles at once; the most demanding ones.
+        jobs: the scenes.
+        threads: tiles at once, of one scene or of several.
         edge: as if tiles were no longer than this.
     """
-    process = PROCESS_BYTES + _cached(job)
-    if any(alignment.shift is None for alignment in job.alignments):
-        process += WARPING_BYTES
-    for tile, many in _tiles(job, edge):
-        process += min(threads, many) * tile
-        threads -= min(threads, many)
-    return process
+    return Need.of(list(jobs), edge).memory(threads)
 
 
-def _tiles(job: Job, edge: int | None) -> list[tuple[int, int]]:
-    """What the tiles of a scene need while they are fused, the most demanding first, and how many need that.
+def _tiles(job: Job, edge: int | None) -> Counter[int]:
+    """What the tiles of a scene need while they are fused, and how many need that.
 
     Tiles differ at the edge of the scene: in their size, and so in the parts that a finer source is read in.
     """
@@ -70,7 +100,7 @@ def _tiles(job: Job, edge: int | None) -> list[tuple[int, int]]:
     for shape in product(*lengths):
         many = math.prod(counter[n] for counter, n in zip(lengths, shape, strict=True))
         found[_fused(job, math.prod(shape), spans)] += many
-    return sorted(found.items(), reverse=True)
+    return found
 
 
 def _fused(job: Job, pixels: int, spans: Sequence[tuple[float, bool]]) -> int:
@@ -78,7 +108,7 @@ def _fused(job: Job, pixels: int, spans: Sequence[tuple[float, bool]]) -> int:
     task = pixels * COLOUR_BYTES if job.color == "luma" and len(job.reference.bands) == 3 else 0
     passing = job.network_bytes
     for source, alignment, (finer, upright) in zip(job.scene.sources, job.alignments, spans, strict=True):
-        task += pixels * PIXEL_BYTES * len(source.bands)
+        task += pixels * (VOXEL_BYTES if job.is_volume else _pixel_bytes(source)) * len(source.bands)
         if alignment.shift is None:
             task += pixels * RESAMPLED_BYTES
         if finer > 1:
@@ -120,23 +150,31 @@ def _span(alignment: Alignment | VolumeAlignment, tiling: Tiling) -> tuple[float
     return max(float(box), under), bool(box <= UPRIGHT * under)
 
 
+def _pixel_bytes(source: Source) -> int:
+    return PIXEL_BYTES + (0 if is_counted(np.dtype(source.dtype)) else FLOAT_BYTES)
+
+
 def _finer_bytes(source: Source) -> int:
     dtype = np.dtype(source.dtype)
     return len(source.bands) * (dtype.itemsize + 4) + (COUNTED_BYTES if is_counted(dtype) else FLOAT_BYTES)
 
 
-def _cached(job: Job) -> int:
-    """What GDAL keeps of the scene's files; volumes are read without it."""
+def _read(job: Job) -> int:
+    """Bytes of the pixels in the scene's files, which GDAL may keep; volumes are read without it."""
     if job.is_volume:
         return 0
     sources = job.scene.sources
-    files = sum(math.prod(s.place.shape) * len(s.bands) * np.dtype(s.dtype).itemsize for s in sources)
-    return min(files, CACHE_BYTES)
+    return sum(math.prod(s.place.shape) * len(s.bands) * np.dtype(s.dtype).itemsize for s in sources)
 
 
-def memory_of_a_worker(jobs: Iterable[Job], threads: int) -> int:
-    """Bytes that a worker with so many threads needs for the most demanding of the scenes."""
-    return max((needed(job, threads) for job in jobs), default=0)
+def _pictured(job: Job) -> int:
+    """What the picture of a finished scene needs while it is made; one at a time is."""
+    images = [*job.scene.sources, job.reference]
+    bands = sum(min(len(source.bands), 3) for source in images)
+    shape = job.tiling.shape
+    if job.is_volume:  # three cuts
+        return sum(math.prod(cut) for cut in combinations(shape, 2)) * bands * PICTURE_BYTES
+    return min(math.prod(shape), AREA, TOGETHER // len(images)) * bands * PICTURE_BYTES
 
 
 def within_memory(jobs: Iterable[Job], profile: Profile) -> Profile:
@@ -151,22 +189,23 @@ def within_memory(jobs: Iterable[Job], profile: Profile) -> Profile:
     if limit is None or not jobs:
         return profile
     _, threads = profile.numbers()
-    while threads > 1 and memory_of_a_worker(jobs, threads) > limit:
+    need = Need.of(jobs)
+    while threads > 1 and need.memory(threads) > limit:
         threads -= 1
-    most = max(jobs, key=lambda job: needed(job, threads))
-    if needed(most, threads) > limit:
+    if (least := need.memory(threads)) > limit:
+        most = max(jobs, key=lambda job: memory_of_a_worker([job], 1))
         raise RecipeError(
-            f"a tile of {most.scene.name} needs {sized(needed(most, 1))} in a worker, and `memory: "
-            f"{profile.memory}` is less: {_remedy(most, limit)}"
+            f"a tile of {most.scene.name} needs {sized(least)} in a worker, and `memory: "
+            f"{profile.memory}` is less: {_remedy(jobs, limit)}"
         )
     return profile.model_copy(update={"threads": threads})
 
 
-def _remedy(job: Job, limit: int) -> str:
-    edge = max(job.tiling.sizes)
-    while edge > SMALLEST and needed(job, 1, edge) > limit:
+def _remedy(jobs: Sequence[Job], limit: int) -> str:
+    edge = max(max(job.tiling.sizes) for job in jobs)
+    while edge > SMALLEST and memory_of_a_worker(jobs, 1, edge) > limit:
         edge //= 2
-    least = needed(job, 1, edge)
+    least = memory_of_a_worker(jobs, 1, edge)
     if least <= limit:
         return f"say `tiles.size: {edge}`, which needs {sized(least)}, or allow more"
     return f"allow at least {sized(least)}, with `tiles.size: {edge}`"

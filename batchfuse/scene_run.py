@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -27,6 +28,7 @@ from batchfuse.errors import (
     is_full,
 )
 from batchfuse.exports import export_again, outdated
+from batchfuse.fusion.allocator import give_memory_back
 from batchfuse.fusion.precision import resolved_precision
 from batchfuse.fusion.surveys import Survey, survey_from_json
 from batchfuse.geometry.grid import Grid
@@ -76,6 +78,9 @@ from batchfuse.task import (
 from batchfuse.worker_log import Task, noted, taken_fault, this_worker
 
 __all__ = ["SceneRun", "stored_survey"]
+
+ONE_PICTURE = threading.Lock()
+"""Held while a picture is made: of several scenes at once they would need memory that no plan counts."""
 
 T = TypeVar("T")
 
@@ -370,7 +375,8 @@ class SceneRun:
         if path.exists() and not self.fused:
             return
         try:
-            doubt = self._draw_cuts(work, path) if job.is_volume else self._draw_mosaic(work, path)
+            with ONE_PICTURE:
+                doubt = self._draw_cuts(work, path) if job.is_volume else self._draw_mosaic(work, path)
         except StoreError:
             raise
         except (SceneError, OSError, Stopped) as error:
@@ -378,6 +384,8 @@ class SceneRun:
                 raise full(f"{path} can't be written") from None
             self.notes.append(f"no quicklook ({error}): the fused image is complete")
             return
+        finally:
+            give_memory_back()
         if doubt:
             self.notes.append(doubt)
 

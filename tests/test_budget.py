@@ -13,7 +13,7 @@ from click.testing import CliRunner
 from rasters import photo, write_raster
 
 import batchfuse
-from batchfuse.budget import memory_of_a_worker, needed, told_want, within_memory
+from batchfuse.budget import Need, memory_of_a_worker, told_want, within_memory
 from batchfuse.cli import commands
 from batchfuse.job import Job
 from batchfuse.profile import Profile
@@ -59,11 +59,14 @@ def test_what_is_no_size_is_refused(text: str) -> None:
 
 
 def test_more_at_once_and_larger_tiles_need_more(pair: Path) -> None:
-    small, large = (job_of(pair, tiles={"size": size}) for size in (64, 256))
-    assert needed(small, 4) > needed(small, 1)
-    assert needed(large, 1) > needed(small, 1) == needed(large, 1, 64)
-    assert needed(job_of(pair, tiles={"size": 1024}), 8) == needed(job_of(pair, tiles={"size": 1024}), 1)
-    assert memory_of_a_worker([small, large], 2) == needed(large, 2)
+    small, large, one = (job_of(pair, tiles={"size": size}) for size in (64, 256, 1024))
+    of = memory_of_a_worker
+    assert of([small], 4) > of([small], 1)
+    assert of([large], 1) > of([small], 1) == of([large], 1, 64)
+    files = 2 * 2 * 300 * 400
+    assert of([one], 8) - of([one], 1) == 7 * files  # there is one tile; each thread may hold the files
+    assert of([one, one], 8) - of([one], 8) > 100e6  # tiles of two scenes at once
+    assert of([small, large], 2) > of([large], 2)
 
 
 def finer_job(folder: Path, size: int, turn: float = 0.0, dtype: str = "uint16") -> Job:
@@ -81,20 +84,22 @@ def finer_job(folder: Path, size: int, turn: float = 0.0, dtype: str = "uint16")
 def test_of_a_finer_source_so_much_is_counted_as_is_read_at_once(tmp_path: Path) -> None:
     """At most 16 million of its pixels: larger windows are read in halves, unless the source is turned."""
     upright = finer_job(tmp_path, 1300)
-    assert needed(finer_job(tmp_path, 1300, turn=30), 1) > needed(upright, 1)
-    assert needed(finer_job(tmp_path, 1300, dtype="float64"), 1) > needed(upright, 1)
+    assert memory_of_a_worker([finer_job(tmp_path, 1300, turn=30)], 1) > memory_of_a_worker([upright], 1)
+    assert memory_of_a_worker([finer_job(tmp_path, 1300, dtype="float64")], 1) > memory_of_a_worker(
+        [upright], 1
+    )
 
 
 def test_the_tiles_that_need_most_are_counted_and_each_once(tmp_path: Path) -> None:
     """Of four tiles the largest is read in halves; the others, cut at the scene's edge, may be read whole."""
-    job = finer_job(tmp_path, 1024)
-    extra = [needed(job, n + 1) - needed(job, n) for n in range(5)]
-    assert extra[0] == extra[1] > extra[2] > extra[3] > extra[4] == 0
+    tiles = Need.of([finer_job(tmp_path, 1024)]).tiles
+    assert [many for _, many in tiles] == [2, 1, 1]
+    assert list(tiles) == sorted(tiles, reverse=True)
 
 
 def test_fewer_tiles_at_once_keep_within_the_memory(pair: Path) -> None:
     job = job_of(pair, tiles={"size": 64})
-    limit = needed(job, 3)
+    limit = memory_of_a_worker([job], 3)
     kept = within_memory([job], profile_of(threads=8, memory=f"{limit}B"))
     assert kept.threads == 3
     assert within_memory([job], profile_of(threads=2, memory=f"{limit}B")).threads == 2
@@ -106,7 +111,7 @@ def test_a_tile_that_needs_more_is_refused_with_one_that_fits(pair: Path) -> Non
     assert rows
     write_raster(pair / "b.tif", np.arange(9_000_000, dtype=np.uint16).reshape(3000, 3000))
     job = job_of(pair, tiles={"size": 2048})
-    limit = needed(job, 1, 512)
+    limit = memory_of_a_worker([job], 1, 512)
     with pytest.raises(batchfuse.RecipeError, match=r"tiles\.size: 512") as refused:
         within_memory([job], profile_of(threads=2, memory=f"{limit}B"))
     assert "\n" not in str(refused.value)

@@ -99,3 +99,43 @@ def test_whatever_tiles_are_missing_the_store_becomes_the_same(
     report = batchfuse.run(recipe_of(folder, kind))
     assert report.exit_code == 0
     assert contents(folder / "fused/s.zarr") == before
+
+
+@cache
+def undisturbed_levels(base: Path) -> tuple[Path, list[str], dict[str, bytes]]:
+    """A folder with one complete scene, the chunks of its store and of the levels' images, and all bytes."""
+    folder = base / "resume_levels"
+    folder.mkdir()
+    for seed, role in enumerate("ab"):
+        write_raster(folder / f"s_{role}.tif", (photo((200, 296), seed)[0] * 200).astype(np.uint8))
+    assert batchfuse.run(recipe_with_levels(folder)).exit_code == 0
+    before = of_stores(folder)
+    chunks = [
+        name for name in before if name.startswith("s.zarr/") or name.startswith("s.levels.zarr/1/fused/")
+    ]
+    chunks = [name for name in chunks if not Path(name).name.startswith(".z")]
+    return folder, sorted(chunks), before
+
+
+def of_stores(folder: Path) -> dict[str, bytes]:
+    return {name: content for name, content in contents(folder / "fused").items() if ".zarr/" in name}
+
+
+def recipe_with_levels(folder: Path) -> Any:
+    inputs = {role: f"{{scene}}_{role}.tif" for role in "ab"}
+    tiles, output = {"size": 128}, {"pyramid": True}
+    return batchfuse.Recipe(inputs=inputs, folder=folder, tiles=tiles, output=output)
+
+
+@settings(max_examples=8, deadline=None)
+@given(st.data())
+def test_whatever_chunks_of_any_level_are_missing_the_stores_become_the_same(
+    tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
+) -> None:
+    folder, chunks, before = undisturbed_levels(tmp_path_factory.getbasetemp())
+    assert {name.split("/")[0] for name in chunks} == {"s.zarr", "s.levels.zarr"}
+    missing: Sequence[str] = data.draw(st.lists(st.sampled_from(chunks), unique=True))
+    for name in missing:
+        (folder / "fused" / name).unlink()
+    assert batchfuse.run(recipe_with_levels(folder)).exit_code == 0
+    assert of_stores(folder) == before

@@ -352,9 +352,14 @@ def test_each_file_that_holds_no_volume_is_refused_in_one_line(tmp_path):
         "one axis": {"voxels": counting(shape=(60,))},
         "unusable sform": {"voxels": counting(), "affine": np.zeros((4, 4))},
         "unusable sform ": {"voxels": counting(), "affine": np.full((4, 4), np.nan)},
+        "w2 should be positive": {"voxels": counting(), "sform": 0, "qform": 1, "quaternion": (1e9, 0, 0)},
     }
     for words, told in cases.items():
         assert words.strip() in refusal(write_nifti(path, **told)), words
+    header, data = nifti_bytes(counting())
+    for number in (np.nan, np.inf, -np.inf):  # where the voxels begin is a float in version 1
+        path.write_bytes(header[:108] + np.float32(number).tobytes() + header[112:] + data)
+        assert "damaged NIfTI header" in refusal(path)
     header, data = nifti_bytes(counting(), pair=True)
     analyze = tmp_path / "b.hdr"
     analyze.write_bytes(header[:344] + b"\0\0\0\0")

@@ -12,7 +12,7 @@ from rasterio.warp import transform_bounds
 from rasters import photo, write_raster
 
 import batchfuse
-from batchfuse.budget import needed
+from batchfuse.budget import memory_of_a_worker
 from batchfuse.plan import Plan
 
 FINE = Affine(10, 0, 500_000, 0, -10, 5_600_000)
@@ -135,4 +135,4 @@ def test_a_plan_says_bytes_tiles_and_memory(tmp_path: Path) -> None:
     job = plan_of(tmp_path, {"a": 0, "b": 0}, **settings).jobs[0]
     assert len(job.tiling) == 9
     assert job.bytes_out == 90 * 90 * 3 * 2
-    assert needed(job, 4) > needed(job, 1) > job.bytes_out
+    assert memory_of_a_worker([job], 4) > memory_of_a_worker([job], 1) > job.bytes_out

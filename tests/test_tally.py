@@ -4,11 +4,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from batchfuse.imagery.tally import Tally, key_of, refined, tallied, value_of
+from batchfuse.imagery.distribution import Column, Distribution, Unit
+from batchfuse.imagery.tally import Tally, is_counted, key_of, refined, tallied, value_of
 
 FLOATS = st.floats(width=32, allow_nan=False, allow_infinity=False)
 
@@ -69,3 +70,60 @@ def test_a_lone_huge_value_does_not_spoil_the_tally() -> None:
     assert tally.high == pytest.approx(3e38)
     assert tally.valid == 1001
     assert tally.keys.size > 100
+
+
+DTYPES = ["uint8", "int16", "uint32", "float32", "float64"]
+
+
+@st.composite
+def parted(draw: st.DrawFn) -> tuple[Any, Any, list[Any]]:
+    """Pixels of any type with some invalid, and indices of parts that hold each once, in any order."""
+    dtype = np.dtype(draw(st.sampled_from(DTYPES)))
+    if dtype.kind == "f":
+        # close together and far apart: several values in one bin of the first pass, and several bins
+        few = st.sampled_from([0.0, -0.0, 1.0, 1.0000001, -2.5, 3e38, 1e-40]) | st.floats(-100, 100, width=32)
+    else:
+        few = st.integers(max(-300, np.iinfo(dtype).min), min(70_000, np.iinfo(dtype).max))
+    values = np.array(draw(st.lists(few, min_size=1, max_size=60)), dtype)
+    valid = np.array(draw(st.lists(st.booleans(), min_size=values.size, max_size=values.size)))
+    order = np.array(draw(st.permutations(range(values.size))))
+    cuts = sorted(draw(st.lists(st.integers(0, values.size), max_size=4)))
+    return values, valid, np.split(order, cuts)
+
+
+def described(tally: Tally) -> tuple[Any, ...]:
+    ends = tally.pixels, tally.low, tally.high, tally.at_low, tally.at_high
+    return (tally.keys.tolist(), tally.counts.tolist(), *ends)
+
+
+@settings(max_examples=200)
+@given(parted())
+def test_any_parts_in_any_order_merge_to_the_tally_of_the_whole(case: tuple[Any, Any, list[Any]]) -> None:
+    values, valid, parts = case
+    whole = tallied(values, valid)
+    tallies = [tallied(values[part], valid[part]) for part in parts]
+    assert described(Tally.merged(tallies)) == described(whole)
+    while len(tallies) > 1:  # as a tree
+        tallies = [Tally.merged(tallies[i : i + 2]) for i in range(0, len(tallies), 2)]
+    assert described(tallies[0].merge(Tally.empty())) == described(whole)
+
+
+@settings(max_examples=200)
+@given(parted(), st.sampled_from([0, 2, 50, 99.5, 100]))
+def test_percentiles_of_any_parts_are_those_of_the_valid_pixels(
+    case: tuple[Any, Any, list[Any]], q: float
+) -> None:
+    values, valid, parts = case
+    assume(valid.any())
+    unit = Unit(is_counted(values.dtype), 1.0, 0.0)
+    tally = Tally.merged(tallied(values[part], valid[part]) for part in parts)
+    (bins,) = Distribution([Column(tally, unit)]).bins(None, (q, q))
+    refinement: dict[int, Tally] = {}
+    for part in parts if bins else []:
+        for key, found in refined(values[part], valid[part], bins).items():
+            refinement[key] = refinement.get(key, Tally.empty()).merge(found)
+    found = Distribution([Column(tally, unit, refinement)])
+    assert found.percentile(q) == pytest.approx(
+        np.percentile(values[valid].astype(float), q), rel=1e-6, abs=1e-30
+    )
+    assert found.extremes() == (values[valid].min(), values[valid].max())

@@ -7,7 +7,7 @@ import functools
 import os
 import platform
 
-__all__ = ["keep_memory"]
+__all__ = ["give_memory_back", "keep_memory"]
 
 # the numbers of glibc's malloc.h, and bytes
 _MMAP_THRESHOLD = (-3, 32 << 20)  # the most every glibc accepts, and more than a layer of an inner window
@@ -32,3 +32,13 @@ def keep_memory() -> bool:
     mallopt = ctypes.CDLL(None).mallopt
     done = [bool(mallopt(*option)) for option in (_MMAP_THRESHOLD, _TRIM_THRESHOLD, _TOP_PAD)]
     return all(done)
+
+
+def give_memory_back() -> None:
+    """Gives the kernel what the process has freed: after work in a thread of its own that is soon done.
+
+    Each thread keeps a heap, so that what one has freed is of no use to the others. Elsewhere than on glibc
+    nothing is done.
+    """
+    if platform.libc_ver()[0] == "glibc":
+        ctypes.CDLL(None).malloc_trim(0)

@@ -22,7 +22,7 @@ from batchfuse.geometry.window import Window
 from batchfuse.imagery.files import fault_of, told_if_away
 from batchfuse.imagery.scene import SourceFile
 
-__all__ = ["opened", "read_band"]
+__all__ = ["CACHE", "opened", "read_band"]
 
 # A file without a georeference is a case that align.py names in one line of its own.
 warnings.filterwarnings("ignore", category=NotGeoreferencedWarning)
@@ -46,6 +46,9 @@ SAFE = {
     # no file of ours lies on the network, and none may lead there
     "CPL_VSIL_CURL_ALLOWED_EXTENSIONS": ".none",
 }
+CACHE = (
+    256_000_000  # bytes of decoded blocks that GDAL keeps in the process, at most; rasterio counts in bytes
+)
 WHOLE = 2**30  # bytes that may have to be in memory at once: a block, or an image that has only rows
 BANDS = 4096  # at most: a series of daily images over ten years
 RATIO = 100_000  # bytes that one byte of a file can become: more than any compression of pixels makes
@@ -77,7 +80,7 @@ def read_band(file: SourceFile, band: int, window: Window, mask: bool = False) -
 def _read(file: SourceFile, band: int, window: Window, mask: bool) -> NDArray[Any]:
     box = tuple(zip(window.start, window.stop, strict=True))
     try:
-        with rasterio.Env(GDAL_CACHEMAX=256, GDAL_NUM_THREADS=1, **SAFE):
+        with rasterio.Env(GDAL_CACHEMAX=CACHE, GDAL_NUM_THREADS=1, **SAFE):
             dataset = _handles.get(file)
             read = dataset.read_masks if mask else dataset.read
             return np.asarray(read(band, window=box))

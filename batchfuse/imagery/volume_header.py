@@ -114,7 +114,7 @@ def read_header(path: Path) -> VolumeHeader:
         shape = _shape(path, header)
         scale, offset = header.get_slope_inter()
         grid, warnings = _place(path, header, shape)
-    except HeaderDataError as error:
+    except (HeaderDataError, ValueError, OverflowError) as error:  # the last two of numbers such as NaN
         raise SourceError(
             f"{path} has a damaged NIfTI header ({error}): mend it, or convert it again"
         ) from error

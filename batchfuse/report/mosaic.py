@@ -10,7 +10,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["AREA", "LONGEST", "Mosaic"]
+__all__ = ["AREA", "LONGEST", "TOGETHER", "Mosaic"]
 
 LONGEST = 1600  # blocks along the longer edge, at most
 AREA = 720 * 720  # blocks of an image, at most
