@@ -17,6 +17,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+import dask
 from distributed.core import Status
 
 from batchfuse.dask_pool import SETTINGS, said
@@ -40,6 +41,10 @@ NANNY = 150_000_000  # bytes of the process that watches over a job's workers
 WALLTIME = re.compile(r"(?:(\d+)-)?(\d{1,4}):(\d{2}):(\d{2})")
 WORKER_SETTINGS = ("distributed.worker.", "distributed.admin.")
 ANSWERING = 10.0  # seconds for squeue
+LISTS = ("job_directives_skip", "job_extra_directives", "job_script_prologue", "worker_extra_args")
+FOLDERS = ("log_directory", "shared_temp_directory")
+UNQUOTED = re.compile(r"[^\w@+=:,./-]")
+"""What a path can't hold in the script of a job, where Dask writes it as it is."""
 NEVER = re.compile(
     r"PartitionConfig|PartitionNodeLimit|PartitionTimeLimit|BadConstraints|Invalid(Account|QOS)"
     r"|(Account|Qos)NotAllowed|(Assoc|QOS)(Max|Grp)\w*PerJob\w*"
@@ -80,7 +85,9 @@ def job_arguments(profile: Profile, folder: Path, needed: int) -> dict[str, Any]
         RecipeError: the class has no such option, or an option has a value that it can't have.
     """
     options: dict[str, Any] = dict(profile.options)
-    _check_names(named_class(profile), options)
+    found = named_class(profile)
+    _check_names(found, options)
+    _check_values(options)
     processes = _whole(options.pop("processes", 1), "processes")
     _, threads = profile.numbers()
     cores = _whole(options.pop("cores", threads * processes), "cores")
@@ -88,23 +95,26 @@ def job_arguments(profile: Profile, folder: Path, needed: int) -> dict[str, Any]
         raise RecipeError(f"options.cores: found {cores}; {processes} x {threads} tiles at once need as many")
     memory = profile.memory_bytes or math.ceil(needed * SPARE / STEP) * STEP
     logs = folder / FOLDER
-    given = _listed(options.pop("worker_extra_args", []), "worker_extra_args")
-    before = _listed(options.pop("job_script_prologue", []), "job_script_prologue")
+    given = options.pop("worker_extra_args", None) or []
+    before = options.pop("job_script_prologue", None) or []
     scheduler = options.pop("scheduler_options", None) or {}
+    folders = {name: options.pop(name, None) or str(logs) for name in FOLDERS}
+    _check_folders(folders, profile.cluster)
     ours = ["--nthreads", str(threads), "--memory-limit", "0", "--no-dashboard"]
-    if options.get("security") is False:
-        options["security"] = None  # as Dask calls it
+    walltime = options.get("walltime") or dask.config.get(
+        f"jobqueue.{found.job_cls.config_name}.walltime", None
+    )
+    # who reaches a scheduler runs code on its workers: only those with this run's certificate do
+    secured = options.pop("security", True)
     return {
-        # who reaches a scheduler runs code on its workers: only those with this run's certificate do
-        "security": True,
-        "log_directory": str(logs),
-        "shared_temp_directory": str(logs),
+        "security": secured or None,  # as Dask calls it
+        **folders,
         **options,
         "cores": cores,
         "memory": f"{memory * processes + NANNY}B",
         "processes": processes,
         "job_script_prologue": [*_exports(), *before],
-        "worker_extra_args": [*ours, *_lifetime(options.get("walltime")), *given],
+        "worker_extra_args": [*ours, *_lifetime(walltime), *given],
         "scheduler_options": {"dashboard_address": "127.0.0.1:0", **scheduler},
     }
 
@@ -150,6 +160,11 @@ class Jobs:
                     jobs.refusals.append(_refusal(error, job_class.submit_command))
                     self.status = Status.running  # as Dask wants it of whatever was started
 
+            async def close(self) -> None:
+                self.status = Status.closing  # Dask looks at it when a cluster ends, and breaks off otherwise
+                await super().close()
+                self.status = Status.closed
+
         return Job
 
 
@@ -189,16 +204,22 @@ def silent() -> Iterator[None]:
 
 @contextmanager
 def _signals_kept() -> Iterator[None]:
-    """dask-jobqueue, when it is imported, takes Ctrl-C for itself, and ends the process with 0."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    """dask-jobqueue, when it is imported, takes Ctrl-C for itself, which ends the process with 0.
+
+    In a thread that is not the main one it can't, and its import would fail.
+    """
+    set_handler, importing = signal.signal, threading.get_ident()
+
+    def set_by_others(number: Any, handler: Any) -> Any:
+        if threading.get_ident() == importing:
+            return signal.getsignal(number)
+        return set_handler(number, handler)
+
+    signal.signal = set_by_others  # type: ignore[assignment]
     try:
         yield
     finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        signal.signal = set_handler
 
 
 def will_never_start(states: Mapping[str, str]) -> str | None:
@@ -233,10 +254,28 @@ def _whole(value: Any, name: str) -> int:
     return value
 
 
-def _listed(value: Any, name: str) -> list[str]:
-    if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
-        raise RecipeError(f"options.{name}: found {value!r}; give a list of text")
-    return value
+def _check_values(options: Mapping[str, Any]) -> None:
+    """RecipeError for a value that Dask would take apart, or fail at, instead of refusing it."""
+    for name, value in options.items():
+        if value is None:
+            continue
+        if name in LISTS and not (isinstance(value, list) and all(isinstance(item, str) for item in value)):
+            raise RecipeError(f"options.{name}: found {value!r}; give a list of text")
+        if name in FOLDERS and not isinstance(value, str):
+            raise RecipeError(f"options.{name}: found {value!r}; give a folder")
+        if name == "scheduler_options" and not isinstance(value, dict):
+            raise RecipeError(f"options.{name}: found {value!r}; give a mapping, such as {{host: 10.1.0.1}}")
+        if name == "security" and not isinstance(value, bool):
+            raise RecipeError(f"options.{name}: found {value!r}; give true or false")
+
+
+def _check_folders(folders: Mapping[str, str], cluster: str) -> None:
+    for name, folder in folders.items():
+        if found := UNQUOTED.search(folder):
+            raise RecipeError(
+                f"the folder {folder} has {found[0]!r} in its path, which the script of a job of {cluster} "
+                f"can't hold: give another `output.path`, or another folder as `options.{name}`"
+            )
 
 
 def _exports() -> list[str]:

@@ -138,6 +138,9 @@ class DaskPool:
                 break
             time.sleep(PAUSE)  # one died meanwhile, and another takes its place
         mine = version("batchfuse")
+        threads = self._client.nthreads()
+        # one that left meanwhile is no worker that can't be used
+        answers = {address: answer for address, answer in answers.items() if address in threads}
         for address, answer in answers.items():
             if isinstance(answer, RecipeError):
                 raise RecipeError(f"worker {address}: {answer}")
@@ -147,9 +150,8 @@ class DaskPool:
                 )
             if answer[0] != mine:
                 raise RecipeError(_other_version(address, answer[0], mine))
-        threads = self._client.nthreads()
         for address, (_, name, device) in answers.items():
-            self._met[address] = Worker(name, device, threads.get(address, 1))
+            self._met[address] = Worker(name, device, threads[address])
 
     def _wait_for_workers(self, number: int, patience: float, remedy: str) -> None:
         try:

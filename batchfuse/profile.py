@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from itertools import islice
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -75,7 +76,13 @@ def _workers(value: Any) -> Any:
     low, high = value.get("minimum", 0), value.get("maximum", 0)
     numbers = type(low) is int and type(high) is int and 0 <= low <= high <= 1024 and high > 0
     if not numbers or not value.keys() <= {"minimum", "maximum"}:
-        raise wrong(f"found {shown(value)}; give {{minimum: 0, maximum: 20}}, the maximum at most 1024")
+        found = ", ".join(
+            f"{shown(str(key), quoted=False)}: {shown(each)}" for key, each in islice(value.items(), 3)
+        )
+        raise wrong(
+            f"found {{{found}}}; give {{minimum: 0, maximum: 20}}, the minimum no more than the maximum, "
+            "that at most 1024"
+        )
     return WorkerRange(minimum=low, maximum=high)
 
 

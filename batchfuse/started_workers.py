@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import dask
+from dask.utils import parse_bytes
 from distributed import Client
 from distributed.deploy.adaptive import Adaptive
 from distributed.deploy.cluster import Cluster as DaskCluster
@@ -24,12 +25,14 @@ from batchfuse.dask_pool import LOOK, SETTINGS, TOLD, TOLD_AGAIN, DaskPool, said
 from batchfuse.errors import RecipeError
 from batchfuse.place import take_place
 from batchfuse.profile import Profile, is_batch_system
-from batchfuse.report.progress import counted
+from batchfuse.report.progress import counted, sized
 from batchfuse.worker_log import FOLDER
 from batchfuse.workers import spared_from_interrupts
 
 __all__ = ["StartedPool"]
 
+ASKED = 15.0  # seconds, at the least, between two looks at the queue while the run goes on: others ask, too
+ASKED_AT_FIRST = (1.0, 30.0)  # before the first worker: longer and longer
 LOST = 10.0  # seconds without a job's worker after which the job is submitted anew
 RENEWED = 3  # times the jobs asked for: so many may end, no tile fused meanwhile, until the run gives up
 CLOSING = 30.0  # seconds for the jobs to be cancelled
@@ -48,9 +51,11 @@ class StartedPool(DaskPool):
         self._jobs: Jobs | None = Jobs() if is_batch_system(profile.cluster) else None
         self._seen: dict[str, float] = {}
         self._renewed = 0
+        self._asked = -ASKED
         self._asked_again = -TOLD_AGAIN
         self._logs = demand.folder / FOLDER
         self._kernel_threads: int | None = None
+        self._job_size = ""
         self._cluster = self._started()
         self._client = _client_of(self._cluster)
         try:
@@ -90,6 +95,9 @@ class StartedPool(DaskPool):
             _, threads = profile.numbers()
             self._kernel_threads = max(1, options["cores"] // (options["processes"] * threads))
             options["job_cls"] = self._jobs.watched(found.job_cls)
+            self._job_size = (
+                f"{counted(options['cores'], 'core')} and {sized(parse_bytes(options['memory']))}"
+            )
             self._logs = Path(options["log_directory"])
             for folder in (self._logs, demand.folder / FOLDER):
                 folder.mkdir(parents=True, exist_ok=True)
@@ -101,11 +109,11 @@ class StartedPool(DaskPool):
                 return found(**options)
         except ImportError as error:
             raise RecipeError(f"cluster: {profile.cluster}: {said(error)}") from error
-        except (TypeError, ValueError, KeyError) as error:
-            raise RecipeError(f"options: {profile.cluster} refuses them: {said(error)}") from error
+        except (TypeError, ValueError, KeyError, AttributeError) as error:
+            raise RecipeError(f"options: {profile.cluster} refuses them: {said(_first_of(error))}") from error
         except (OSError, RuntimeError, TimeoutError) as error:
             raise RecipeError(
-                f"cluster: {profile.cluster} can't be started ({said(error)}): check `options`"
+                f"cluster: {profile.cluster} can't be started ({said(_first_of(error))}): check `options`"
             ) from error
 
     def _register(self) -> None:
@@ -133,10 +141,12 @@ class StartedPool(DaskPool):
 
     def _wait_for_the_first(self) -> None:
         """Waits for a worker as long as there is hope, and says what it waits for."""
-        began, told, asked = time.monotonic(), 0.0, 0.0
+        began = time.monotonic()
+        told, asked = 0.0, began
+        soonest, latest = ASKED_AT_FIRST
         while not self._client.nthreads():
             now = time.monotonic()
-            if self._jobs is not None and now - asked > LOOK / 5:
+            if self._jobs is not None and now - asked > min(max(soonest, (now - began) / 10), latest):
                 asked = now
                 self._refuse_if_hopeless(self._jobs)
             if now - max(told, began) > (TOLD_AGAIN if told else TOLD):
@@ -153,8 +163,9 @@ class StartedPool(DaskPool):
         states = jobs_told(self.profile.cluster, jobs.submitted)
         if reason := will_never_start(states or {}):
             raise RecipeError(
-                f"the jobs will never start ({reason}): ask for what a node of the queue has, with fewer "
-                "`threads`, less `memory` or a shorter walltime; see `batchfuse plan --profile`"
+                f"the jobs, of {self._job_size} each, will never start ({reason}): ask for what a node of "
+                "the queue has, with fewer `threads`, less `memory` or a shorter walltime; see "
+                "`batchfuse plan --profile`"
             )
         if states == {} and not self._client.nthreads():
             raise RecipeError(f"the jobs ended before a worker came: {self._last_words()}")
@@ -197,7 +208,10 @@ class StartedPool(DaskPool):
         self._seen.update((name, now) for name in here)
         job_of = {name: getattr(job, "job_id", None) for name, job in dict(self._cluster.workers).items()}
         # asked after the jobs are known: none of them can be too new to be listed
-        states = jobs_told(self.profile.cluster, jobs.submitted)
+        states = None
+        if spec.keys() - self._seen.keys() and now - self._asked > ASKED:
+            self._asked = now
+            states = jobs_told(self.profile.cluster, jobs.submitted)
         self._ask_again([name for name, number in job_of.items() if number is None], jobs)
         gone = [
             name
@@ -252,6 +266,15 @@ def _by_tiles_left(wanted: Callable[[], int]) -> type[Adaptive]:
             return wanted()
 
     return ByTilesLeft
+
+
+def _first_of(error: BaseException) -> BaseException:
+    """What went wrong at first: Dask raises one error about another."""
+    while (
+        behind := error.__cause__ or (None if error.__suppress_context__ else error.__context__)
+    ) is not None:
+        error = behind
+    return error
 
 
 def _client_of(cluster: Any) -> Any:

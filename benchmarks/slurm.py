@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import csv
-import getpass
 import json
 import random
 import signal
@@ -28,6 +27,8 @@ from engine import make_pair
 from real_scenes import pairs
 
 TILE = 256
+NAME = "batchfuse-disturbed"
+"""Of the jobs: others of this user are left alone."""
 
 
 def main() -> None:
@@ -81,7 +82,8 @@ def write_recipes(folder: Path, workers: int, queue: str) -> None:
         "fusion: {strategy: mean}\n"
     )
     (folder / "slurm.yaml").write_text(
-        f"cluster: slurm\nworkers: {workers}\nthreads: 1\noptions: {{queue: {queue}, walltime: '01:00:00'}}\n"
+        f"cluster: slurm\nworkers: {workers}\nthreads: 1\noptions: {{queue: {queue}, walltime: '01:00:00', "
+        f"job_name: {NAME}}}\n"
     )
 
 
@@ -155,7 +157,7 @@ def moment(event: dict[str, Any]) -> datetime:
 
 def running() -> list[str]:
     told = subprocess.run(
-        ["squeue", "--noheader", "--format=%i", "--states=RUNNING", "--user", getpass.getuser()],
+        ["squeue", "--noheader", "--format=%i", "--states=RUNNING", "--me", f"--name={NAME}"],
         check=True,
         capture_output=True,
         text=True,

@@ -594,7 +594,10 @@ def test_a_profile_file_is_read_and_checked(tmp_path: Path) -> None:
             "cluster: slurm\noptions: {memory: 1GB}",
             "options.memory: can't be given here: say `memory`",
         ),
-        ("cluster: slurm\nworkers: {minimum: 3, maximum: 2}", "give {minimum: 0, maximum: 20}"),
+        (
+            "cluster: slurm\nworkers: {minimum: 3, maximum: 2}",
+            "found {minimum: 3, maximum: 2}; give {minimum",
+        ),
         ("cluster: slurm\nworkers: {maximum: 0}", "give {minimum: 0, maximum: 20}"),
         ("cluster: processes\nworkers: {maximum: 2}", "workers of processes don't come and go"),
         ("cluster: a.Cluster\nthreads: 2", "a.Cluster has a name of its own for it: say it in `options`"),

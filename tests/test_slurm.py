@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import getpass
 import json
+import os
 import re
 import shutil
 import signal
@@ -22,8 +22,10 @@ PROFILE = """\
 cluster: slurm
 workers: 2
 threads: 1
-options: {{queue: {queue}, walltime: "00:10:00"}}
+options: {{queue: {queue}, walltime: "00:10:00", job_name: {name}}}
 """
+NAME = f"batchfuse-test-{os.getpid()}"
+"""Of the jobs of these tests: others of this user are left alone."""
 
 
 def asked(*arguments: str) -> str:
@@ -31,9 +33,9 @@ def asked(*arguments: str) -> str:
 
 
 def jobs(state: str = "") -> list[str]:
-    """Numbers of this user's jobs that wait or run."""
+    """Numbers of the jobs of these tests that wait or run."""
     states = ["--states", state] if state else []
-    told = asked("squeue", "--noheader", "--format=%i %T", "--user", getpass.getuser(), *states)
+    told = asked("squeue", "--noheader", "--format=%i %T", "--name", NAME, *states)
     return [line.split()[0] for line in told.splitlines() if "COMPLET" not in line]
 
 
@@ -74,7 +76,7 @@ def by_threads(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def scene(by_threads: Path, slurm: str) -> Iterator[Path]:
     shutil.rmtree(by_threads / "fused", ignore_errors=True)
-    (by_threads / "slurm.yaml").write_text(PROFILE.format(queue=slurm))
+    (by_threads / "slurm.yaml").write_text(PROFILE.format(queue=slurm, name=NAME))
     yield by_threads
     if jobs():
         subprocess.run(["scancel", *jobs()], check=False, capture_output=True)
@@ -148,6 +150,7 @@ def test_a_full_queue_is_told_and_an_interrupt_cancels_the_jobs(scene: Path, slu
         "sbatch",
         "--parsable",
         "--exclusive",
+        f"--job-name={NAME}",
         "-p",
         slurm,
         "-o",
@@ -170,7 +173,7 @@ def test_a_full_queue_is_told_and_an_interrupt_cancels_the_jobs(scene: Path, slu
     assert process.returncode == 130
     wait_until(lambda: jobs() == [blocker])
     subprocess.run(["scancel", blocker], check=True)
-    wait_until(lambda: not asked("squeue", "--noheader"))
+    wait_until(lambda: not jobs())
 
 
 @pytest.mark.parametrize(
@@ -179,13 +182,15 @@ def test_a_full_queue_is_told_and_an_interrupt_cancels_the_jobs(scene: Path, slu
         ("queue: nowhere", "sbatch refuses a job (invalid partition specified: nowhere; "),
         ("queu: x", 'options.queu: SLURMCluster has no such option; did you mean "queue"?'),
         ("queue: {queue}, job_script_prologue: ['echo no module cuda >&2', exit 3]", "no module cuda ("),
-        ("queue: {queue}; threads: 1024", "the jobs will never start (PartitionConfig)"),
+        ("queue: {queue}; threads: 1024", "GB each, will never start (PartitionConfig)"),
     ],
 )
 def test_jobs_that_can_not_be_had_are_one_line(scene: Path, slurm: str, options: str, line: str) -> None:
     options, _, threads = options.replace("{queue}", slurm).partition("; threads: ")
     threads = threads or "1"
-    (scene / "slurm.yaml").write_text(f"cluster: slurm\nthreads: {threads}\noptions: {{{options}}}\n")
+    (scene / "slurm.yaml").write_text(
+        f"cluster: slurm\nthreads: {threads}\noptions: {{{options}, job_name: {NAME}}}\n"
+    )
     began = time.monotonic()
     process = on_slurm(scene, "-q")
     errors = ended(process, 60)

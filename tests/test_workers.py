@@ -272,6 +272,52 @@ def test_a_job_asks_for_what_the_profile_says(tmp_path: Path) -> None:
     unset = job_arguments(Profile(cluster="slurm"), tmp_path, 790_000_000)
     assert unset["memory"] == "1150000000B"
     assert unset["security"] is True
+    # half an hour is what Dask asks for by itself: workers end before that, too
+    assert unset["worker_extra_args"][-4:] == ["--lifetime", "1620s", "--lifetime-stagger", "90s"]
+
+
+@pytest.mark.parametrize(
+    ("options", "line"),
+    [
+        ({"job_extra_directives": "--gpus=1"}, "found '--gpus=1'; give a list of text"),
+        ({"worker_extra_args": [1]}, r"found \[1\]; give a list of text"),
+        ({"scheduler_options": "host"}, "found 'host'; give a mapping"),
+        ({"security": "yes"}, "found 'yes'; give true or false"),
+        ({"log_directory": 5}, "found 5; give a folder"),
+        ({"log_directory": "my logs"}, "the folder my logs has ' ' in its path"),
+    ],
+)
+def test_a_value_that_dask_would_stumble_over_is_refused(
+    tmp_path: Path, options: dict[str, Any], line: str
+) -> None:
+    with pytest.raises(RecipeError, match=line):
+        job_arguments(Profile(cluster="slurm", options=options), tmp_path, 1)
+
+
+def test_jobs_write_into_no_folder_that_their_script_can_not_name(tmp_path: Path) -> None:
+    with pytest.raises(RecipeError, match=r"has ' ' in its path.* give another `output\.path`"):
+        job_arguments(Profile(cluster="slurm"), tmp_path / "a b", 1)
+    elsewhere: dict[str, Any] = {"log_directory": "/a", "shared_temp_directory": "/b"}
+    made = job_arguments(Profile(cluster="slurm", options=elsewhere), tmp_path / "a b", 1)
+    assert (made["log_directory"], made["shared_temp_directory"]) == ("/a", "/b")
+
+
+def test_a_batch_system_s_library_is_imported_in_any_thread_and_takes_no_signal() -> None:
+    program = """
+import signal, threading
+from batchfuse.batch_system import named_class
+from batchfuse.profile import Profile
+before = signal.getsignal(signal.SIGINT)
+found = []
+thread = threading.Thread(target=lambda: found.append(named_class(Profile(cluster="slurm")).__name__))
+thread.start()
+thread.join()
+assert signal.getsignal(signal.SIGINT) is before
+assert signal.signal.__module__ == "signal"
+print(*found)
+"""
+    done = subprocess.run([sys.executable, "-c", program], check=False, capture_output=True, text=True)
+    assert (done.stdout, done.stderr) == ("SLURMCluster\n", "")
 
 
 class Deadly:
