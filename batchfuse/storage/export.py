@@ -34,6 +34,7 @@ __all__ = ["Picture", "signature_of", "write_cog", "write_png"]
 Pieces = Iterable[tuple[Window, NDArray[Any]]]
 """Windows that cover the image, each once, with their pixels (band, y, x)."""
 
+CACHE = 2**28  # bytes of blocks that GDAL keeps: rasterio takes bytes, not megabytes
 SIGNATURE = "BATCHFUSE"
 """The metadata item that says what a file was made of: it tells our files from a user's."""
 BLOCK = 512
@@ -119,7 +120,7 @@ def _write(picture: Picture, pieces: Pieces, path: Path, options: Mapping[str, A
     # everything temporary, GDAL's own overviews too, is in one folder that goes in any case
     folder = path.with_name(f".{path.name}.{uuid.uuid4().hex}.partial")
     # no .aux.xml: what a file can't hold itself is not kept beside it
-    quiet = rasterio.Env(GDAL_PAM_ENABLED="NO", GDAL_NUM_THREADS=1, GDAL_CACHEMAX=256)
+    quiet = rasterio.Env(GDAL_PAM_ENABLED="NO", GDAL_NUM_THREADS=1, GDAL_CACHEMAX=CACHE)
     try:
         folder.mkdir(parents=True)
         _refuse_too_little_room(picture, folder, path)
