@@ -288,6 +288,17 @@ def test_a_level_that_cannot_be_opened_is_made_again(tmp_path: Path, form: str) 
     assert contents(level) == before
 
 
+def test_a_level_that_lacks_a_file_beside_its_chunks_is_made_again(tmp_path: Path) -> None:
+    make_pair(tmp_path)
+    fused(tmp_path, output={"pyramid": True})
+    level = level_path(tmp_path / "fused", "format 2", 1)
+    before = contents(level)
+    chunks = [path for path in Store.open(level).files_beside_chunks() if not path.name.startswith(".")]
+    chunks[0].unlink()
+    assert fused(tmp_path, output={"pyramid": True}).exit_code == 0
+    assert contents(level) == before
+
+
 def test_what_is_in_the_way_of_levels_is_named_and_left_alone(tmp_path: Path) -> None:
     make_pair(tmp_path)
     (tmp_path / "fused/a.levels.zarr").mkdir(parents=True)

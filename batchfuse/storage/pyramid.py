@@ -53,14 +53,15 @@ def levels_of(store: Store) -> Iterator[Level]:
 def begun_level(store: Store, level: Level) -> Store:
     """The level's store, as an earlier run left it, or new and empty.
 
-    One that was reduced from another image, or can't be opened, is replaced. Raises StoreError where
+    One that was reduced from another image, lacks a file, or can't be opened, is replaced. Raises StoreError where
     something else lies there.
     """
     record = {**store.record, "level": level.number}
     if level.path.parent != store.path:
         _make_folder(level.path.parent)
     found = _opened(level.path)
-    if found is not None and found.record == record and found.grid == level.layout.grid:
+    same = found is not None and found.record == record and found.grid == level.layout.grid
+    if found is not None and same and all(path.is_file() for path in found.files_beside_chunks()):
         found.sweep()
         return found
     if is_store(level.path):
