@@ -51,7 +51,7 @@ class Demand:
     memory: int = 0
     """Bytes that a worker needs."""
     tiles_left: Callable[[], int] = lambda: 1
-    """Tiles that were not fused yet."""
+    """Tiles that were not fused yet; none only when all is done."""
     tell: Callable[[str], None] = lambda _: None
     """Takes a line for people."""
     halt: Callable[[str], None] = lambda _: None

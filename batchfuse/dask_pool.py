@@ -9,7 +9,7 @@ import socket
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import CancelledError
 from contextlib import contextmanager, suppress
 from functools import lru_cache
@@ -27,7 +27,7 @@ from batchfuse.place import device_named
 from batchfuse.report.progress import counted
 from batchfuse.worker_log import FOLDER, end_log, keep_log
 
-__all__ = ["DEATHS", "SETTINGS", "DaskPool", "said"]
+__all__ = ["DEATHS", "SETTINGS", "DaskPool", "levels_of_dask", "said", "set_levels_of_dask"]
 
 LOOK = 5.0  # seconds after which workers are counted anew
 TOLD, TOLD_AGAIN = 15.0, 60.0  # seconds without a worker until it is said, and said again
@@ -67,10 +67,9 @@ class DaskPool:
         self._ended = threading.Event()
         self._alone = time.monotonic()
         self._alone_told = 0.0
-        self._levels = {name: logging.getLogger(name).level for name in LOGGERS}
+        self._levels = levels_of_dask()
         # what goes wrong is told by us, in one line
-        for name in LOGGERS:
-            logging.getLogger(name).setLevel(logging.CRITICAL)
+        set_levels_of_dask(dict.fromkeys(LOGGERS, logging.CRITICAL))
 
     @property
     def workers(self) -> Sequence[Worker]:
@@ -202,8 +201,18 @@ class DaskPool:
                 self._client.run(end_log, wait=False)
         with suppress(OSError):  # too late, or lost
             self._client.close(timeout=1 if at_once else 10)
-        for name, level in self._levels.items():
-            logging.getLogger(name).setLevel(level)
+        set_levels_of_dask(self._levels)
+
+
+def levels_of_dask() -> dict[str, int]:
+    """Of its loggers that a pool silences."""
+    return {name: logging.getLogger(name).level for name in LOGGERS}
+
+
+def set_levels_of_dask(levels: Mapping[str, int]) -> None:
+    """Gives its loggers these levels."""
+    for name, level in levels.items():
+        logging.getLogger(name).setLevel(level)
 
 
 class _Run(NamedTuple):

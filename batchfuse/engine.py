@@ -262,9 +262,13 @@ class _Runner:
         )
 
     def _tiles_left(self) -> int:
-        """Tiles that are neither there nor given up."""
-        left = sum(len(job.tiling) for job in self.plan.jobs if job.scene.name not in self.outcomes)
-        return max(0, left - sum(scene.told for scene in list(self.running.values())))
+        """Tiles that are neither there nor given up; one at least of each scene that is not sealed yet.
+
+        What comes after its tiles, such as the quicklook, wants a worker, too.
+        """
+        told = {name: scene.told for name, scene in list(self.running.items())}
+        left = {job.scene.name: len(job.tiling) for job in self.plan.jobs}
+        return sum(max(1, n - told.get(name, 0)) for name, n in left.items() if name not in self.outcomes)
 
     def halt(self, reason: str) -> None:
         """Begins no further tile; the scenes under way end as interrupted, for this reason."""

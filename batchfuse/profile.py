@@ -158,7 +158,7 @@ class Profile(SettingsFile):
     """threads, processes or cuda (a process for each GPU) of this machine; slurm, pbs, sge, lsf, oar or
     htcondor: jobs of a batch system; a scheduler's address such as tcp://host:8786, or its scheduler file
     (scheduler.json, relative to the profile); or any Dask cluster class by import path, such as
-    dask\\_kubernetes.operator.KubeCluster."""
+    dask_kubernetes.operator.KubeCluster."""
     workers: Annotated[int | Literal["auto"] | WorkerRange, BeforeValidator(_workers)] = "auto"
     """Processes. auto: of `processes` one a GPU where there are several, else one for every four cores, and
     at least two; of `cuda` one a GPU; elsewhere one. Where workers are jobs or of a cluster class also

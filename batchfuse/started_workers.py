@@ -157,7 +157,9 @@ class StartedPool(DaskPool):
     def _refuse_if_hopeless(self, jobs: Jobs) -> None:
         """RecipeError where no job could be submitted, or all have ended."""
         if not jobs.submitted:
-            if jobs.refusals:
+            if jobs.refusals and len(jobs.refusals) >= len(
+                self._cluster.worker_spec
+            ):  # of others none is known
                 raise RecipeError(jobs.refusals[0])
             return
         states = jobs_told(self.profile.cluster, jobs.submitted)
@@ -223,7 +225,7 @@ class StartedPool(DaskPool):
                 else states is not None and job_of.get(name) and job_of[name] not in states
             )
         ]
-        if not gone or not self.demand.tiles_left():
+        if not gone or not self.demand.tiles_left() or self._ended.is_set():
             return
         if self._renewed + len(gone) > RENEWED * self._range.maximum:
             if not there:

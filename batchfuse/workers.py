@@ -18,7 +18,7 @@ from distributed.diagnostics.plugin import WorkerPlugin
 from distributed.security import Security
 
 from batchfuse.cluster import Demand, Pool
-from batchfuse.dask_pool import SETTINGS, DaskPool, said
+from batchfuse.dask_pool import SETTINGS, DaskPool, levels_of_dask, said, set_levels_of_dask
 from batchfuse.errors import RecipeError
 from batchfuse.machine import cores_each
 from batchfuse.place import take_place
@@ -36,6 +36,15 @@ def opened_pool(profile: Profile, demand: Demand) -> Pool:
 
     Raises RecipeError where they can't be had.
     """
+    levels = levels_of_dask()
+    try:
+        return _pool(profile, demand)
+    except BaseException:
+        set_levels_of_dask(levels)
+        raise
+
+
+def _pool(profile: Profile, demand: Demand) -> Pool:
     if is_remote(profile.cluster):
         return RemotePool(profile, demand)
     if not profile.is_elsewhere:

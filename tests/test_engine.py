@@ -19,6 +19,8 @@ from affine import Affine
 from rasters import photo, write_raster
 
 import batchfuse
+from batchfuse import engine
+from batchfuse.cluster import Demand, opened_cluster
 from batchfuse.errors import StoreError
 from batchfuse.fusion import methods
 from batchfuse.fusion.shipped import weights_path
@@ -260,6 +262,28 @@ def test_progress_counts_each_tile_once_also_where_a_scene_fails(
     report = batchfuse.run(recipe_of(tmp_path, **settings), progress=counting)
     assert report.exit_code == 1
     assert counting.tiles == 9
+
+
+def test_something_is_left_for_workers_until_the_last_scene_is_sealed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    demands: list[Demand] = []
+    left: dict[str, int] = {}
+
+    def opened(profile: batchfuse.Profile, demand: Demand) -> Any:
+        demands.append(demand)
+        return opened_cluster(profile, demand)
+
+    class Watching(Silence):
+        def phase(self, scene: str, phase: str, done: int, total: int) -> None:  # noqa: ARG002
+            left[phase] = demands[0].tiles_left()
+
+    monkeypatch.setattr(engine, "opened_cluster", opened)
+    make_pair(tmp_path, "a")
+    batchfuse.run(recipe_of(tmp_path, tiles={"size": 64}), progress=Watching())
+    assert left["statistics"] == 9
+    assert left["quicklook"] == 1
+    assert demands[0].tiles_left() == 0
 
 
 def test_a_bug_still_leaves_a_report(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -87,6 +87,13 @@ def on_slurm(folder: Path, *arguments: str) -> subprocess.Popen[str]:
     return subprocess.Popen(run, stderr=subprocess.PIPE, text=True)
 
 
+def with_one_worker(folder: Path, workers: str = "1", more: str = "") -> None:
+    """Changes the profile: its number of workers, and more options."""
+    profile = folder / "slurm.yaml"
+    text = profile.read_text().replace("workers: 2", f"workers: {workers}")
+    profile.write_text(text.replace("options: {", f"options: {{{more}"))
+
+
 def ended(process: subprocess.Popen[str], seconds: float = 180) -> str:
     _, errors = process.communicate(timeout=seconds)
     assert "Traceback" not in errors
@@ -95,12 +102,13 @@ def ended(process: subprocess.Popen[str], seconds: float = 180) -> str:
 
 def test_a_cancelled_job_loses_nothing_and_is_submitted_again(scene: Path) -> None:
     store = scene / "fused/a.zarr"
+    with_one_worker(scene)  # without another job nothing would go on
     process = on_slurm(scene)
     wait_for_tiles(store, 6)
-    wait_until(lambda: len(jobs("RUNNING")) == 2)
-    subprocess.run(["scancel", jobs("RUNNING")[0]], check=True)
+    subprocess.run(["scancel", *jobs("RUNNING")], check=True)
     errors = ended(process)
     assert process.returncode == 0, errors
+    assert "1 job ended: submitting again" in errors
     assert tree(store) == tree(scene / "threads.zarr")
     assert not list(store.rglob("*.partial"))
     told = json.loads((scene / "fused/report.json").read_text())
@@ -131,12 +139,9 @@ def test_a_killed_driver_is_continued_by_the_next_run_and_its_jobs_end(scene: Pa
 
 
 def test_workers_that_come_and_go_by_the_tiles_left_and_end_before_their_time(scene: Path) -> None:
-    (scene / "slurm.yaml").write_text(
-        (scene / "slurm.yaml")
-        .read_text()
-        .replace("workers: 2", "workers: {minimum: 0, maximum: 2}")
-        .replace("options: {", 'options: {worker_extra_args: ["--lifetime", "12s"], ')
-    )
+    # one at most, and it ends before it can have fused all
+    lifetime = 'worker_extra_args: ["--lifetime", "7s"], '
+    with_one_worker(scene, "{minimum: 0, maximum: 1}", lifetime)
     process = on_slurm(scene)
     errors = ended(process)
     assert process.returncode == 0, errors

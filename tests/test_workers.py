@@ -302,6 +302,13 @@ def test_jobs_write_into_no_folder_that_their_script_can_not_name(tmp_path: Path
     assert (made["log_directory"], made["shared_temp_directory"]) == ("/a", "/b")
 
 
+def test_dask_may_log_again_after_a_pool_was_refused(tmp_path: Path) -> None:
+    before = dask_pool.levels_of_dask()
+    with pytest.raises(RecipeError, match="is not there"):
+        workers.opened_pool(Profile(cluster=str(tmp_path / "scheduler.json")), Demand())
+    assert dask_pool.levels_of_dask() == before
+
+
 def test_a_batch_system_s_library_is_imported_in_any_thread_and_takes_no_signal() -> None:
     program = """
 import signal, threading
