@@ -53,8 +53,8 @@ def levels_of(store: Store) -> Iterator[Level]:
 def begun_level(store: Store, level: Level) -> Store:
     """The level's store, as an earlier run left it, or new and empty.
 
-    One that was reduced from another image, lacks a file, or can't be opened, is replaced. Raises StoreError where
-    something else lies there.
+    One that was reduced from another image, lacks a file, or can't be opened, is replaced. Raises StoreError
+    where something else lies there.
     """
     record = {**store.record, "level": level.number}
     if level.path.parent != store.path:
