@@ -8,6 +8,7 @@ import os
 import socket
 import threading
 import time
+import traceback
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import CancelledError
@@ -166,8 +167,13 @@ class DaskPool:
 
     def _look_again(self) -> None:
         while not self._ended.wait(LOOK):
-            with suppress(Exception):  # the connection is away for a moment, or for good: tasks say so
+            try:
                 self._look()
+            except (OSError, SceneError, CancelledError):
+                pass  # the connection is away for a moment, or for good: tasks say so
+            except Exception:
+                if not self._ended.is_set() and self._client.status == "running":
+                    traceback.print_exc()  # a bug; the run goes on with the workers that there are
 
     def _look(self) -> None:
         """Counts the workers, and greets new ones."""

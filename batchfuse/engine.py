@@ -26,7 +26,7 @@ from batchfuse.recipe import Profile, Recipe
 from batchfuse.report.progress import Progress, Silence, counted, duration
 from batchfuse.report.report import Outcome, Report, check_writable
 from batchfuse.retries import Retries
-from batchfuse.scene_run import SceneRun
+from batchfuse.scene_run import SceneRun, is_fused
 from batchfuse.storage.lease import NAME, Lease
 from batchfuse.task import Compute
 
@@ -162,6 +162,7 @@ class _Runner:
     _written: float = 0.0
     _pause: float = REPORTED
     _replanned: Retries | None = None
+    _fused_before: frozenset[str] = frozenset()
     _planned: float = field(default_factory=time.monotonic)
 
     def run(self) -> None:
@@ -233,11 +234,15 @@ class _Runner:
                 self.tell(Outcome(job.scene.name, "failed", str(error)))
             return
         plan = replace(self.plan, jobs=jobs)
+        if profile.starts_workers and not self.overwrite:
+            self._fused_before = frozenset(job.scene.name for job in jobs if is_fused(job))
+            if len(self._fused_before) == len(jobs):  # which can be said without a queue's wait
+                profile = Profile(device="cpu", precision=profile.precision)
         if want := told_want(plan.jobs, profile):
             self.progress.warn(None, want)
         with opened_cluster(profile, self._demand(plan, profile)) as cluster:
             self._cluster = cluster
-            if len(self.workers) > 1 or self.profile.cluster != "threads":
+            if len(self.workers) > 1 or profile.cluster != "threads":
                 self.progress.note(_introduced(self.workers))
             if cluster.pool.dashboard is not None:
                 self.progress.note(f"dashboard: {cluster.pool.dashboard}")
@@ -268,7 +273,8 @@ class _Runner:
         """
         told = {name: scene.told for name, scene in list(self.running.items())}
         left = {job.scene.name: len(job.tiling) for job in self.plan.jobs}
-        return sum(max(1, n - told.get(name, 0)) for name, n in left.items() if name not in self.outcomes)
+        done = self.outcomes.keys() | self._fused_before
+        return sum(max(1, n - told.get(name, 0)) for name, n in left.items() if name not in done)
 
     def halt(self, reason: str) -> None:
         """Begins no further tile; the scenes under way end as interrupted, for this reason."""

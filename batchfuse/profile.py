@@ -236,6 +236,11 @@ class Profile(SettingsFile):
         return self.cluster not in HERE
 
     @property
+    def starts_workers(self) -> bool:
+        """Whether workers are asked for elsewhere, which may take long."""
+        return self.is_elsewhere and not is_remote(self.cluster)
+
+    @property
     def worker_range(self) -> WorkerRange:
         """Fewest and most workers that are asked for."""
         if isinstance(self.workers, WorkerRange):

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from batchfuse.changes import changes, other_ranges
-from batchfuse.cluster import Cluster, Stopped
+from batchfuse.cluster import Cluster
 from batchfuse.cuts import chosen_voxel, draw_cuts, slice_of
 from batchfuse.errors import (
     BlamedError,
@@ -77,7 +77,7 @@ from batchfuse.task import (
 )
 from batchfuse.worker_log import Task, noted, taken_fault, this_worker
 
-__all__ = ["SceneRun", "stored_survey"]
+__all__ = ["SceneRun", "is_fused", "stored_survey"]
 
 ONE_PICTURE = threading.Lock()
 """Held while a picture is made: of several scenes at once they would need memory that no plan counts."""
@@ -379,7 +379,7 @@ class SceneRun:
                 doubt = self._draw_cuts(work, path) if job.is_volume else self._draw_mosaic(work, path)
         except StoreError:
             raise
-        except (SceneError, OSError, Stopped) as error:
+        except (SceneError, OSError) as error:
             if is_full(error) or (isinstance(error, OSError) and lacks_room(path.parent)):
                 raise full(f"{path} can't be written") from None
             self.notes.append(f"no quicklook ({error}): the fused image is complete")
@@ -520,6 +520,18 @@ def _cut(work: Work, window: Window) -> tuple[Window, list[NDArray[np.float32]]]
 def _merged(some: tuple[Survey, ...], others: tuple[Survey, ...]) -> tuple[Survey, ...]:
     """The surveys of two parts of the scene, one a stack."""
     return tuple(one.merge(other) for one, other in zip(some, others, strict=True))
+
+
+def is_fused(job: Job) -> bool:
+    """Whether the scene's store is complete and nothing is known to be wrong with it, whatever made it."""
+    path = job.store
+    try:
+        if not is_store(path) or has_noted_faults(path) or not is_whole(path):
+            return False
+        store = Store.open(path)
+        return store.complete and not store.unwritten(job.tiling)
+    except SceneError:
+        return False
 
 
 def _survey(work: Work) -> Any:

@@ -115,6 +115,12 @@ def test_a_cancelled_job_loses_nothing_and_is_submitted_again(scene: Path) -> No
     assert told["cluster"] == "slurm"
     assert told["workers"]
     wait_until(lambda: not jobs())
+    # a run that finds all complete asks for no job
+    submitted = len(list((scene / "fused/logs").glob("*.err")))
+    again = on_slurm(scene)
+    assert "complete before, kept" in ended(again)
+    assert again.returncode == 0
+    assert len(list((scene / "fused/logs").glob("*.err"))) == submitted
 
 
 def test_a_killed_driver_is_continued_by_the_next_run_and_its_jobs_end(scene: Path) -> None:
