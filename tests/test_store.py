@@ -95,6 +95,27 @@ def test_any_window_equals_the_same_window_of_the_image(
     assert (store.read(window) == image()[(slice(None), *window.slices)]).all()
 
 
+def test_a_seal_waits_for_chunks_that_another_host_has_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = Store.create(tmp_path / "a.zarr", LAYOUT, RECORD)
+    told = {
+        store.chunk_path(tile.index): store.write(tile, image()[(slice(None), *tile.core.slices)])
+        for tile in TILING
+    }
+    late = next(iter(told))
+    hidden = late.with_name("elsewhere")
+    late.rename(hidden)
+    monkeypatch.setattr("batchfuse.storage.store.SEEN", 0.05)
+    monkeypatch.setattr("batchfuse.storage.store.LOOK", 0.01)
+    with pytest.raises(StoreError, match="1 of 9 tiles are missing"):
+        store.seal(told)
+    monkeypatch.setattr("batchfuse.storage.store.SEEN", 60.0)
+    monkeypatch.setattr("batchfuse.storage.store.time.sleep", lambda _: hidden.rename(late))
+    store.seal(told)
+    assert Store.open(store.path).complete
+
+
 @pytest.mark.parametrize("shape", [(1, 1), (1, 200), (200, 1), (41, 41), (41, 200), (64, 64), (65, 129)])
 @pytest.mark.parametrize("size", [64, 1000])
 def test_a_core_is_a_chunk_and_no_chunk_is_larger_than_the_image(

@@ -12,6 +12,7 @@ import itertools
 import os
 import re
 import shutil
+import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -55,6 +56,7 @@ __all__ = [
 ]
 
 REPLACE = "--overwrite replaces the store"
+SEEN, LOOK = 90.0, 1.0  # seconds within which a host sees what another wrote; between two looks
 """The remedy for what can't be mended tile by tile."""
 
 if zarr.config.get("threading.max_workers") is None:
@@ -235,6 +237,7 @@ class Store:
         Raises:
             StoreError: chunks are missing, or the disk refuses.
         """
+        self._wait_until_seen(digests or {})
         missing = len(self.tiling) - len(self._written())
         if missing:
             raise StoreError(f"{self.path}: {missing} of {len(self.tiling)} tiles are missing: run it again")
@@ -250,6 +253,15 @@ class Store:
             for path, content in (*files[:-1], (self.digests_path, kept), files[-1]):
                 replace_file(path, content)
         self.complete = True
+
+    def _wait_until_seen(self, told: Mapping[Path, Digest]) -> None:
+        """Waits for chunks that other hosts have written: a network file system may show them here later."""
+        end = time.monotonic() + SEEN
+        while time.monotonic() < end:
+            there = self._written()
+            if not any(t.index not in there and self.chunk_path(t.index) in told for t in self.tiling):
+                return
+            time.sleep(LOOK)
 
     @property
     def digests_path(self) -> Path:
