@@ -269,8 +269,10 @@ class _Runner:
     def _tiles_left(self) -> int:
         """Tiles that are neither there nor given up; one at least of each scene that is not sealed yet.
 
-        What comes after its tiles, such as the quicklook, wants a worker, too.
+        What comes after its tiles, such as the quicklook, wants a worker, too. None where the run is stopped.
         """
+        if self.halted.is_set():
+            return 0
         told = {name: scene.told for name, scene in list(self.running.items())}
         left = {job.scene.name: len(job.tiling) for job in self.plan.jobs}
         done = self.outcomes.keys() | self._fused_before

@@ -122,9 +122,10 @@ class StartedPool(DaskPool):
             self._client.register_plugin(_PlaceInJob())
 
     def _wanted(self) -> int:
-        """Workers that have something to do."""
+        """Workers that have something to do; where the run is stopped, as many as there are."""
         threads = self.profile.numbers()[1]
-        return max(1, math.ceil(self.demand.tiles_left() / threads))
+        left = self.demand.tiles_left()
+        return math.ceil(left / threads) if left else max(1, len(self._cluster.scheduler_info["workers"]))
 
     def _scale(self) -> None:
         low, high = self._range.minimum, self._range.maximum
