@@ -37,6 +37,8 @@ LOGGERS = ("distributed", "distributed.client")  # the second has a level of its
 DEATHS = 3  # workers that may die on one task before the task is blamed
 SETTINGS = {
     "distributed.scheduler.allowed-failures": DEATHS - 1,
+    # a worker holds what it is at, and no task more that its death would make suspect
+    "distributed.scheduler.worker-saturation": 1.0,
     # a worker that is not heard of for so long is taken for lost: its host may have gone without a word
     "distributed.scheduler.worker-ttl": "60s",
     # nobody looks at what Dask measures of its own processes

@@ -66,7 +66,7 @@ def slurm() -> str:
 @pytest.fixture(scope="module")
 def by_threads(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a recipe, some twenty seconds long, and the store that threads make of it."""
-    folder = make_long_run(tmp_path_factory.mktemp("slurm"), 192, (1400, 1500))
+    folder = make_long_run(tmp_path_factory.mktemp("slurm"), 192, (2000, 2100))
     done = subprocess.run(command(folder, "-q"), check=False, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     (folder / "fused/a.zarr").rename(folder / "threads.zarr")
@@ -136,9 +136,9 @@ def test_a_killed_driver_is_continued_by_the_next_run_and_its_jobs_end(scene: Pa
     second = on_slurm(scene)
     errors = ended(second)
     assert second.returncode == 0, errors
-    fused = re.search(r"complete, (\d+) of 64 tiles fused", errors)
+    fused = re.search(r"complete, (\d+) of 121 tiles fused", errors)
     assert fused
-    assert int(fused[1]) <= 64 - there
+    assert int(fused[1]) <= 121 - there
     assert tree(store) == tree(scene / "threads.zarr")
     wait_until(lambda: not set(left) & set(jobs()), 120)
     assert not list((scene / "fused/logs").glob(".dask-jobqueue*"))
