@@ -165,6 +165,10 @@ class DaskPool:
     def _keep_up(self) -> None:
         """From now on workers may join and leave."""
         self._look()
+        self._watch()
+
+    def _watch(self) -> None:
+        """Looks after the workers from now on."""
         threading.Thread(target=self._look_again, name="workers", daemon=True).start()
 
     def _look_again(self) -> None:

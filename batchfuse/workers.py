@@ -65,15 +65,22 @@ class LocalPool(DaskPool):
         workers, threads = profile.numbers(gpus)
         self.slots = workers * threads
         """See ``Pool``."""
+        self._processes = workers
         self._cluster = _started(workers, threads)
         self._client = Client(self._cluster, set_as_default=False)
         try:
             self._client.register_plugin(_Place())
             self._wait_for_workers(workers, PATIENCE, "use fewer `workers` in the profile")
             self._meet()
+            self._watch()
         except BaseException:
             self.close(at_once=True)
             raise
+
+    def _look(self) -> None:
+        """Starts what Dask gave up: a process that dies while it starts is not replaced by it."""
+        if len(self._client.nthreads()) < self._processes:
+            self._cluster.scale(self._processes)
 
     def kernel_threads(self, tiles: int) -> int | None:
         """See ``Pool``: the cores are shared by all that runs at a time on this machine."""
