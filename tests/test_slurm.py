@@ -29,7 +29,11 @@ NAME = f"batchfuse-test-{os.getpid()}"
 
 
 def asked(*arguments: str) -> str:
-    return subprocess.run(arguments, check=False, capture_output=True, text=True, timeout=60).stdout
+    """What a command prints; nothing where it doesn't answer."""
+    try:
+        return subprocess.run(arguments, check=False, capture_output=True, text=True, timeout=60).stdout
+    except subprocess.TimeoutExpired:
+        return ""
 
 
 def jobs(state: str = "") -> list[str]:
