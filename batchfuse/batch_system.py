@@ -185,12 +185,13 @@ def jobs_told(cluster: str, numbers: Iterable[str]) -> dict[str, str] | None:
         )
     except (OSError, subprocess.SubprocessError):
         return None
+    asked_for = set(numbers)
     rows = [line.strip().split("|") for line in asked.stdout.splitlines()]
     known = {row[0]: (row[1], row[2]) for row in rows if len(row) == 3}
     return {
         number: f"{state.lower()}{'' if reason in ('None', '') else f' ({reason})'}"
         for number, (state, reason) in known.items()
-        if number in set(numbers) and state not in ("COMPLETING", "COMPLETED", "FAILED", "CANCELLED")
+        if number in asked_for and state not in ("COMPLETING", "COMPLETED", "FAILED", "CANCELLED")
     }
 
 

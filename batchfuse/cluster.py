@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import os
-import socket
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from queue import Empty, SimpleQueue
@@ -17,6 +15,7 @@ from batchfuse.errors import BatchfuseError, BlamedError, SceneError
 from batchfuse.machine import cores_each
 from batchfuse.place import device_named
 from batchfuse.profile import Profile
+from batchfuse.worker_log import this_worker
 
 __all__ = ["Cluster", "Demand", "Pool", "Stopped", "ThreadPool", "Worker", "guarded", "opened_cluster"]
 
@@ -48,8 +47,8 @@ class Demand:
 
     folder: Path = Path()
     """The output folder, which all workers see."""
-    memory: int = 0
-    """Bytes that a worker needs."""
+    memory: Callable[[], int] = lambda: 0
+    """Bytes that a worker needs; reckoned where it is asked for."""
     tiles_left: Callable[[], int] = lambda: 1
     """Tiles that were not fused yet; none only when all is done."""
     tell: Callable[[str], None] = lambda _: None
@@ -99,18 +98,21 @@ def opened_cluster(profile: Profile, demand: Demand | None = None) -> Iterator[C
 
     Raises RecipeError where its workers or its device can't be had.
     """
-    if profile.cluster == "threads":
-        pool: Pool = ThreadPool(profile.numbers()[1], profile.device)
-    else:
-        from batchfuse.workers import opened_pool  # imports Dask, which takes a second
+    with _opened_pool(profile, demand or Demand()) as pool:
+        finished = False
+        try:
+            yield Cluster(pool)
+            finished = True
+        finally:
+            pool.close(at_once=not finished)
 
-        pool = opened_pool(profile, demand or Demand())
-    finished = False
-    try:
-        yield Cluster(pool)
-        finished = True
-    finally:
-        pool.close(at_once=not finished)
+
+def _opened_pool(profile: Profile, demand: Demand) -> AbstractContextManager[Pool]:
+    if profile.cluster == "threads":
+        return nullcontext(ThreadPool(profile.numbers()[1], profile.device))
+    from batchfuse.workers import opened_pool  # imports Dask, which takes a second
+
+    return opened_pool(profile, demand)
 
 
 class Cluster:
@@ -252,7 +254,7 @@ class ThreadPool:
     def __init__(self, threads: int, device: str) -> None:
         self.slots = threads
         self.device = device_named(device)
-        self.workers = (Worker(f"{socket.gethostname()}:{os.getpid()}", self.device, threads),)
+        self.workers = (Worker(this_worker()[0], self.device, threads),)
         self._executor = ThreadPoolExecutor(threads, thread_name_prefix="tile")
 
     def kernel_threads(self, tiles: int) -> int | None:

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import itertools
 import logging
-import os
-import socket
 import threading
 import time
 import traceback
 import uuid
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import CancelledError
 from contextlib import contextmanager, suppress
 from functools import lru_cache
@@ -26,9 +24,9 @@ from batchfuse.cluster import Demand, Worker
 from batchfuse.errors import BlamedError, LostError, RecipeError, SceneError
 from batchfuse.place import device_named
 from batchfuse.report.progress import counted
-from batchfuse.worker_log import FOLDER, end_log, keep_log
+from batchfuse.worker_log import FOLDER, end_log, keep_log, this_worker
 
-__all__ = ["DEATHS", "SETTINGS", "DaskPool", "levels_of_dask", "said", "set_levels_of_dask"]
+__all__ = ["LOOK", "SETTINGS", "TOLD", "TOLD_AGAIN", "DaskPool", "said", "silenced"]
 
 LOOK = 5.0  # seconds after which workers are counted anew
 TOLD, TOLD_AGAIN = 15.0, 60.0  # seconds without a worker until it is said, and said again
@@ -70,9 +68,6 @@ class DaskPool:
         self._ended = threading.Event()
         self._alone = time.monotonic()
         self._alone_told = 0.0
-        self._levels = levels_of_dask()
-        # what goes wrong is told by us, in one line
-        set_levels_of_dask(dict.fromkeys(LOGGERS, logging.CRITICAL))
 
     @property
     def workers(self) -> Sequence[Worker]:
@@ -206,25 +201,37 @@ class DaskPool:
         """Said when there is no worker."""
         return "no worker is there: waiting for one to join"
 
-    def _leave(self, at_once: bool) -> None:
+    @contextmanager
+    def _opening(self) -> Iterator[None]:
+        """Closes the pool where it can't be opened."""
+        try:
+            yield
+        except BaseException:
+            self.close(at_once=True)
+            raise
+
+    def close(self, at_once: bool) -> None:
+        """See ``Pool``; workers that were started elsewhere are left as they were found."""
         self._ended.set()
         if self._run.logs is not None and not at_once:
             with suppress(Exception):  # they may all be gone
                 self._client.run(end_log, wait=False)
         with suppress(OSError):  # too late, or lost
             self._client.close(timeout=1 if at_once else 10)
-        set_levels_of_dask(self._levels)
 
 
-def levels_of_dask() -> dict[str, int]:
-    """Of its loggers that a pool silences."""
-    return {name: logging.getLogger(name).level for name in LOGGERS}
-
-
-def set_levels_of_dask(levels: Mapping[str, int]) -> None:
-    """Gives its loggers these levels."""
-    for name, level in levels.items():
-        logging.getLogger(name).setLevel(level)
+@contextmanager
+def silenced() -> Iterator[None]:
+    """Within it Dask logs next to nothing: what goes wrong is told by us, in one line."""
+    loggers = [logging.getLogger(name) for name in LOGGERS]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
 
 
 class _Run(NamedTuple):
@@ -247,7 +254,7 @@ def _join(run: _Run) -> None:
     """What a worker does before its first task of a run."""
     there = version("batchfuse")
     if there != run.version:
-        raise SceneError(_other_version(f"{socket.gethostname()}:{os.getpid()}", there, run.version))
+        raise SceneError(_other_version(this_worker()[0], there, run.version))
     if run.logs is not None:
         worker = get_worker()
         threads = worker.state.nthreads
@@ -257,7 +264,7 @@ def _join(run: _Run) -> None:
 def _introduction(device: str) -> tuple[str, str, str] | RecipeError:
     """Run by a worker: batchfuse's version, its own name, its device; or why it can't be used."""
     try:
-        return version("batchfuse"), f"{socket.gethostname()}:{os.getpid()}", device_named(device)
+        return version("batchfuse"), this_worker()[0], device_named(device)
     except RecipeError as error:
         return error
 

@@ -257,10 +257,9 @@ class _Runner:
         return self._cluster.pool.workers if self._cluster is not None else ()
 
     def _demand(self, plan: Plan, profile: Profile) -> Demand:
-        threads = profile.numbers()[1]
         return Demand(
             folder=self.plan.recipe.output_folder.resolve(),
-            memory=memory_of_a_worker(plan.jobs, threads),
+            memory=lambda: memory_of_a_worker(plan.jobs, profile.numbers()[1]),
             tiles_left=self._tiles_left,
             tell=self.progress.note,
             halt=self.halt,

@@ -17,17 +17,15 @@ from dask.utils import parse_bytes
 from distributed import Client
 from distributed.deploy.adaptive import Adaptive
 from distributed.deploy.cluster import Cluster as DaskCluster
-from distributed.diagnostics.plugin import WorkerPlugin
 
 from batchfuse.batch_system import Jobs, job_arguments, jobs_told, named_class, silent, will_never_start
 from batchfuse.cluster import Demand
 from batchfuse.dask_pool import LOOK, SETTINGS, TOLD, TOLD_AGAIN, DaskPool, said
 from batchfuse.errors import RecipeError
-from batchfuse.place import take_place
 from batchfuse.profile import Profile, is_batch_system
 from batchfuse.report.progress import counted, sized
 from batchfuse.worker_log import FOLDER
-from batchfuse.workers import spared_from_interrupts
+from batchfuse.workers import Place, spared_from_interrupts
 
 __all__ = ["StartedPool"]
 
@@ -58,15 +56,12 @@ class StartedPool(DaskPool):
         self._job_size = ""
         self._cluster = self._started()
         self._client = _client_of(self._cluster)
-        try:
+        with self._opening():
             self._register()
             self._scale()
             self._wait_for_the_first()
             self._meet()
             self._keep_up()
-        except BaseException:
-            self.close(at_once=True)
-            raise
 
     def kernel_threads(self, tiles: int) -> int | None:  # noqa: ARG002
         """See ``Pool``: of a job, its cores are shared by the tiles at once."""
@@ -80,7 +75,7 @@ class StartedPool(DaskPool):
 
     def close(self, at_once: bool) -> None:
         """See ``Pool``: its jobs are cancelled."""
-        self._leave(at_once)
+        super().close(at_once)
         cluster = self._cluster
         with suppress(TimeoutError, OSError), silent():
             cluster.close(timeout=CLOSING) if isinstance(cluster, DaskCluster) else cluster.close()
@@ -91,7 +86,7 @@ class StartedPool(DaskPool):
         found = named_class(profile)
         options: dict[str, Any] = dict(profile.options)
         if self._jobs is not None:
-            options = job_arguments(profile, demand.folder, demand.memory)
+            options = job_arguments(profile, demand.folder, demand.memory())
             _, threads = profile.numbers()
             self._kernel_threads = max(1, options["cores"] // (options["processes"] * threads))
             options["job_cls"] = self._jobs.watched(found.job_cls)
@@ -119,7 +114,7 @@ class StartedPool(DaskPool):
     def _register(self) -> None:
         processes = self.profile.options.get("processes", 1)
         if self._jobs is not None and isinstance(processes, int) and processes > 1:
-            self._client.register_plugin(_PlaceInJob())
+            self._client.register_plugin(Place())
 
     def _wanted(self) -> int:
         """Workers that have something to do; where the run is stopped, as many as there are."""
@@ -158,9 +153,8 @@ class StartedPool(DaskPool):
     def _refuse_if_hopeless(self, jobs: Jobs) -> None:
         """RecipeError where no job could be submitted, or all have ended."""
         if not jobs.submitted:
-            if jobs.refusals and len(jobs.refusals) >= len(
-                self._cluster.worker_spec
-            ):  # of others none is known
+            # of those that are being submitted none is known
+            if jobs.refusals and len(jobs.refusals) >= len(self._cluster.worker_spec):
                 raise RecipeError(jobs.refusals[0])
             return
         states = jobs_told(self.profile.cluster, jobs.submitted)
@@ -205,27 +199,14 @@ class StartedPool(DaskPool):
         there = {str(info["name"]) for info in self._cluster.scheduler_info["workers"].values()}
         spec = dict(self._cluster.worker_spec)
         here = {name for name, one in spec.items() if there & _names(name, one)}
-        self._seen = {
-            name: now if name in here else seen for name, seen in self._seen.items() if name in spec
-        }
+        self._seen = {name: seen for name, seen in self._seen.items() if name in spec}
         self._seen.update((name, now) for name in here)
-        job_of = {name: getattr(job, "job_id", None) for name, job in dict(self._cluster.workers).items()}
-        # asked after the jobs are known: none of them can be too new to be listed
-        states = None
-        if spec.keys() - self._seen.keys() and now - self._asked > ASKED:
-            self._asked = now
-            states = jobs_told(self.profile.cluster, jobs.submitted)
-        self._ask_again([name for name, number in job_of.items() if number is None], jobs)
-        gone = [
-            name
-            for name in spec
-            if name not in here
-            and (
-                now - self._seen[name] > LOST
-                if name in self._seen
-                else states is not None and job_of.get(name) and job_of[name] not in states
-            )
-        ]
+        number_of = {name: job.job_id for name, job in dict(self._cluster.workers).items()}
+        self._ask_again([name for name, number in number_of.items() if number is None], jobs)
+        gone = [name for name in spec if now - self._seen.get(name, now) > LOST]
+        unseen = spec.keys() - self._seen.keys()
+        coming = {name: number for name, number in number_of.items() if number and name in unseen}
+        gone += self._ended_before(coming, jobs)
         if not gone or not self.demand.tiles_left() or self._ended.is_set():
             return
         if self._renewed + len(gone) > RENEWED * self._range.maximum:
@@ -235,6 +216,16 @@ class StartedPool(DaskPool):
         self._renewed += len(gone)
         self.demand.tell(f"{counted(len(gone), 'job')} ended: submitting again")
         self._cluster.sync(self._submitted_anew, gone)
+
+    def _ended_before(self, coming: dict[str, str], jobs: Jobs) -> list[str]:
+        """Of jobs, by name with their numbers, those that are over though no worker of theirs has come."""
+        now = time.monotonic()
+        if not coming or now - self._asked <= ASKED:
+            return []
+        self._asked = now
+        # asked after the numbers are known: none of them can be too new to be listed
+        states = jobs_told(self.profile.cluster, jobs.submitted)
+        return [] if states is None else [name for name, number in coming.items() if number not in states]
 
     def _ask_again(self, refused: list[str], jobs: Jobs) -> None:
         """Submits, once a minute, the jobs that were refused: there may be a limit to their number."""
@@ -284,15 +275,6 @@ def _client_of(cluster: Any) -> Any:
     if isinstance(cluster, DaskCluster):
         return Client(cluster, set_as_default=False)
     return cluster.get_client(set_as_default=False)
-
-
-class _PlaceInJob(WorkerPlugin):
-    """Tells a process which of those of its job it is: each takes a GPU of its own."""
-
-    name = "batchfuse-place"
-
-    def setup(self, worker: Any) -> None:
-        take_place(int(str(worker.name).rpartition("-")[2]))
 
 
 def _sweep(logs: Path) -> None:

@@ -18,30 +18,27 @@ from distributed.diagnostics.plugin import WorkerPlugin
 from distributed.security import Security
 
 from batchfuse.cluster import Demand, Pool
-from batchfuse.dask_pool import SETTINGS, DaskPool, levels_of_dask, said, set_levels_of_dask
+from batchfuse.dask_pool import SETTINGS, DaskPool, said, silenced
 from batchfuse.errors import RecipeError
 from batchfuse.machine import cores_each
 from batchfuse.place import take_place
 from batchfuse.profile import Profile, is_remote
 
-__all__ = ["LocalPool", "RemotePool", "opened_pool", "spared_from_interrupts"]
+__all__ = ["LocalPool", "Place", "RemotePool", "opened_pool", "spared_from_interrupts"]
 
 PATIENCE = 60.0  # seconds for workers to come up
 CONNECTING = 10.0  # seconds for a scheduler to answer
 NVIDIA = ("/dev/nvidiactl", "/dev/nvidia0", "/dev/dxg")  # one of these is there where CUDA works
 
 
-def opened_pool(profile: Profile, demand: Demand) -> Pool:
-    """The workers of a profile whose cluster is not ``threads``.
+@contextmanager
+def opened_pool(profile: Profile, demand: Demand) -> Iterator[Pool]:
+    """The workers of a profile whose cluster is not ``threads``; whoever opens them closes the pool.
 
     Raises RecipeError where they can't be had.
     """
-    levels = levels_of_dask()
-    try:
-        return _pool(profile, demand)
-    except BaseException:
-        set_levels_of_dask(levels)
-        raise
+    with silenced():
+        yield _pool(profile, demand)
 
 
 def _pool(profile: Profile, demand: Demand) -> Pool:
@@ -68,14 +65,11 @@ class LocalPool(DaskPool):
         self._processes = workers
         self._cluster = _started(workers, threads)
         self._client = Client(self._cluster, set_as_default=False)
-        try:
-            self._client.register_plugin(_Place())
+        with self._opening():
+            self._client.register_plugin(Place())
             self._wait_for_workers(workers, PATIENCE, "use fewer `workers` in the profile")
             self._meet()
             self._watch()
-        except BaseException:
-            self.close(at_once=True)
-            raise
 
     def _look(self) -> None:
         """Starts what Dask gave up: a process that dies while it starts is not replaced by it."""
@@ -88,7 +82,7 @@ class LocalPool(DaskPool):
 
     def close(self, at_once: bool) -> None:
         """See ``Pool``."""
-        self._leave(at_once)
+        super().close(at_once)
         with suppress(TimeoutError):
             self._cluster.close(timeout=1 if at_once else 30)
 
@@ -99,21 +93,14 @@ class RemotePool(DaskPool):
     def __init__(self, profile: Profile, demand: Demand) -> None:
         super().__init__(profile.device, demand, logs=True)
         self._client = _connected(profile)
-        try:
+        with self._opening():
             self._wait_for_workers(1, PATIENCE, f"start some: dask worker {profile.cluster}")
             self._meet()
             self._keep_up()
-        except BaseException:
-            self.close(at_once=True)
-            raise
 
     def kernel_threads(self, tiles: int) -> int | None:  # noqa: ARG002
         """See ``Pool``: whoever started the workers has decided."""
         return None
-
-    def close(self, at_once: bool) -> None:
-        """See ``Pool``."""
-        self._leave(at_once)
 
 
 def _started(workers: int, threads: int) -> Any:
@@ -147,13 +134,17 @@ def _gpus(profile: Profile) -> int:
     return gpus_for(profile.device)
 
 
-class _Place(WorkerPlugin):
-    """Tells a process of this machine which of them it is."""
+class Place(WorkerPlugin):
+    """Tells a process which of those of its machine, or its job, it is: each takes a GPU of its own.
+
+    The last number of its name says it.
+    """
 
     name = "batchfuse-place"
 
     def setup(self, worker: Any) -> None:
-        take_place(int(worker.name))
+        """Run by the worker when it starts."""
+        take_place(int(str(worker.name).rpartition("-")[2]))
 
 
 def _connected(profile: Profile) -> Any:

@@ -444,13 +444,13 @@ def test_workers_and_their_scheduler_listen_on_this_machine_only(tmp_path: Path)
         "from batchfuse.cluster import Demand\n"
         "from batchfuse.workers import opened_pool\n"
         "if __name__ == '__main__':\n"
-        "    pool = opened_pool(Profile(cluster='processes', workers=2, threads=1), Demand())\n"
-        "    me = psutil.Process()\n"
-        "    for process in [me, *me.children(recursive=True)]:\n"
-        "        for c in process.net_connections('inet'):\n"
-        "            if c.status == 'LISTEN' or c.type == 2:\n"
-        "                print('listens', c.laddr.ip)\n"
-        "    pool.close(at_once=True)\n"
+        "    with opened_pool(Profile(cluster='processes', workers=2, threads=1), Demand()) as pool:\n"
+        "        me = psutil.Process()\n"
+        "        for process in [me, *me.children(recursive=True)]:\n"
+        "            for c in process.net_connections('inet'):\n"
+        "                if c.status == 'LISTEN' or c.type == 2:\n"
+        "                    print('listens', c.laddr.ip)\n"
+        "        pool.close(at_once=True)\n"
     )
     (tmp_path / "listens.py").write_text(code)
     done = subprocess.run(

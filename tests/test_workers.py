@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import shutil
 import signal
@@ -303,10 +304,11 @@ def test_jobs_write_into_no_folder_that_their_script_can_not_name(tmp_path: Path
 
 
 def test_dask_may_log_again_after_a_pool_was_refused(tmp_path: Path) -> None:
-    before = dask_pool.levels_of_dask()
-    with pytest.raises(RecipeError, match="is not there"):
-        workers.opened_pool(Profile(cluster=str(tmp_path / "scheduler.json")), Demand())
-    assert dask_pool.levels_of_dask() == before
+    before = [logging.getLogger(name).level for name in dask_pool.LOGGERS]
+    profile = Profile(cluster=str(tmp_path / "scheduler.json"))
+    with pytest.raises(RecipeError, match="is not there"), workers.opened_pool(profile, Demand()):
+        pass
+    assert [logging.getLogger(name).level for name in dask_pool.LOGGERS] == before
 
 
 def test_a_batch_system_s_library_is_imported_in_any_thread_and_takes_no_signal() -> None:
@@ -395,8 +397,7 @@ def test_the_second_interrupt_ends_a_run_at_once(tmp_path: Path) -> None:
             time.sleep(0.05)
         assert process.stderr is not None
         process.send_signal(signal.SIGINT)
-        while "Ctrl-C again" not in process.stderr.readline():
-            pass
+        assert any("Ctrl-C again" in line for line in process.stderr)
         process.send_signal(signal.SIGINT)
         _, errors = process.communicate(timeout=60)
     assert process.returncode == 130
@@ -486,4 +487,4 @@ def test_a_lost_scheduler_is_one_line(error: Exception) -> None:
     pool._client = SimpleNamespace(close=lambda **_: None, status="closed")
     with pytest.raises(LostError, match="the connection to it, was lost"):
         pool.result(Lost())  # type: ignore[arg-type]
-    pool._leave(at_once=True)
+    pool.close(at_once=True)
