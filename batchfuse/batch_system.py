@@ -20,7 +20,7 @@ from typing import Any
 import dask
 from distributed.core import Status
 
-from batchfuse.dask_pool import SETTINGS, said
+from batchfuse.dask_pool import SETTINGS, shortly
 from batchfuse.errors import RecipeError
 from batchfuse.profile import BATCH_SYSTEMS, Profile
 from batchfuse.recipe_mistakes import nearest
@@ -67,7 +67,7 @@ def named_class(profile: Profile) -> Any:
             found = getattr(import_module(module), name, None)
     except ImportError as error:
         ours = f"pip install 'batchfuse[{extra}]'" if extra else f"install {package}"
-        raise RecipeError(f"cluster: {profile.cluster} needs {package} ({said(error)}): {ours}") from error
+        raise RecipeError(f"cluster: {profile.cluster} needs {package} ({shortly(error)}): {ours}") from error
     if not inspect.isclass(found) or not all(hasattr(found, method) for method in ("scale", "close")):
         raise RecipeError(f"cluster: {path} is no Dask cluster class: correct the import path")
     return found
@@ -133,7 +133,7 @@ def job_script(profile: Profile, folder: Path, needed: int) -> str:
         with silent():
             job = named_class(profile).job_cls("tls://<scheduler>", name="<name>", **arguments)
     except (TypeError, ValueError) as error:
-        raise RecipeError(f"options: {said(error)}") from error
+        raise RecipeError(f"options: {shortly(error)}") from error
     script: str = job.job_script()
     return f"{script.rstrip()}\n# its output: {logs}\n"
 
@@ -307,4 +307,4 @@ def _refusal(error: Exception, command: Any) -> str:
     _, _, words = str(error).partition("stderr:")
     lines = (re.sub(rf"^{program}: (error: )?", "", line) for line in (words or str(error)).split("\n"))
     told = "; ".join(line.strip() for line in lines if line.strip())
-    return f"{program} refuses a job ({said(told)}): correct `options` in the profile"
+    return f"{program} refuses a job ({shortly(told)}): correct `options` in the profile"

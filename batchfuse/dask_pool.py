@@ -21,12 +21,12 @@ from distributed import Future, KilledWorker, get_worker
 from distributed.comm.core import CommClosedError
 
 from batchfuse.cluster import Demand, Worker
-from batchfuse.errors import BlamedError, LostError, RecipeError, SceneError
+from batchfuse.errors import BlamedError, LostError, RecipeError, SceneError, said
 from batchfuse.place import device_named
 from batchfuse.report.progress import counted
 from batchfuse.worker_log import FOLDER, end_log, keep_log, this_worker
 
-__all__ = ["LOOK", "SETTINGS", "TOLD", "TOLD_AGAIN", "DaskPool", "said", "silenced"]
+__all__ = ["LOOK", "SETTINGS", "TOLD", "TOLD_AGAIN", "DaskPool", "shortly", "silenced"]
 
 LOOK = 5.0  # seconds after which workers are counted anew
 TOLD, TOLD_AGAIN = 15.0, 60.0  # seconds without a worker until it is said, and said again
@@ -130,7 +130,7 @@ class DaskPool:
             try:
                 answers = self._client.run(_introduction, self.device, workers=addresses, on_error="return")
             except Exception as error:  # a worker's import of us may raise anything
-                raise RecipeError(f"the workers can't be used: {said(error)}") from error
+                raise RecipeError(f"the workers can't be used: {shortly(error)}") from error
             if answers and not any(isinstance(answer, OSError) for answer in answers.values()):
                 break
             time.sleep(PAUSE)  # one died meanwhile, and another takes its place
@@ -143,7 +143,7 @@ class DaskPool:
                 raise RecipeError(f"worker {address}: {answer}")
             if not isinstance(answer, tuple):
                 raise RecipeError(
-                    f"worker {address} has no batchfuse that works ({said(answer)}): install {mine} there"
+                    f"worker {address} has no batchfuse that works ({shortly(answer)}): install {mine} there"
                 )
             if answer[0] != mine:
                 raise RecipeError(_other_version(address, answer[0], mine))
@@ -273,6 +273,6 @@ def _other_version(worker: str, there: str, here: str) -> str:
     return f"worker {worker} has batchfuse {there}, here it is {here}: install one version"
 
 
-def said(error: object) -> str:
-    """An error's text in one line, or its kind."""
-    return " ".join(str(error).split())[:200] or type(error).__name__
+def shortly(error: object) -> str:
+    """The beginning of an error's own words: Dask's can be pages."""
+    return said(error)[:200]

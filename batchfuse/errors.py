@@ -44,6 +44,7 @@ __all__ = [
     "WeightsError",
     "is_full",
     "may_pass",
+    "said",
 ]
 
 PASSING = {
@@ -133,6 +134,11 @@ class TrainingError(BatchfuseError):
 def may_pass(error: BaseException) -> bool:
     """Whether what the system says may be over when it is tried again."""
     return isinstance(error, OSError) and error.errno in PASSING
+
+
+def said(error: object) -> str:
+    """An error's own words on one line, or its kind where it has none."""
+    return " ".join(str(error).split()) or type(error).__name__
 
 
 def is_full(error: BaseException) -> bool:

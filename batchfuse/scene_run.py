@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import threading
-import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial, reduce
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
-from numpy.typing import NDArray
 
 from batchfuse.changes import changes, other_ranges
 from batchfuse.cluster import Cluster
@@ -34,7 +32,6 @@ from batchfuse.fusion.surveys import Survey, survey_from_json
 from batchfuse.geometry.grid import Grid
 from batchfuse.geometry.planes import PLANES
 from batchfuse.geometry.volume_grid import VolumeGrid
-from batchfuse.geometry.window import Window
 from batchfuse.imagery.aligned import measured_scaling
 from batchfuse.imagery.files import has_changed
 from batchfuse.imagery.registration import Offset, coarseness, compared_windows, misregistrations
@@ -47,6 +44,7 @@ from batchfuse.report.mosaic import Mosaic
 from batchfuse.report.progress import FusedTile, Progress
 from batchfuse.report.report import Outcome, versions
 from batchfuse.scene_layout import layout_of
+from batchfuse.scene_tasks import Each, fused_tiles, read_cut
 from batchfuse.source_contents import changed_contents, forget_contents, keep_contents
 from batchfuse.storage.check import Fault, check_chunks, check_store
 from batchfuse.storage.digests import Digest
@@ -67,15 +65,11 @@ from batchfuse.task import (
     Compute,
     Work,
     compared_window,
-    cut_window,
     encoding,
-    fuse_tile,
-    fuser_notes,
     level_tile,
     survey_tile,
     thumbnail_tile,
 )
-from batchfuse.worker_log import Task, noted, taken_fault, this_worker
 
 __all__ = ["SceneRun", "is_fused", "stored_survey"]
 
@@ -296,10 +290,10 @@ class SceneRun:
         # of a scene that is tried again, those that were told of before are not told again
         progress.skip(name, max(0, there - self.told))
         self.told = max(self.told, there)
-        groups = self.pace.groups("fuse", list(sizes), self.cluster.slots)
+        groups = self.pace.groups(FUSING, list(sizes), self.cluster.slots)
         try:
-            for group in self.cluster.map(_fused_tiles, ((work, some) for some in groups)):
-                self.pace.learn("fuse", len(group.tiles), sum(seconds for *_, seconds in group.tiles))
+            for group in self.cluster.map(fused_tiles, ((work, some) for some in groups)):
+                self.pace.learn(FUSING, len(group.tiles), sum(seconds for *_, seconds in group.tiles))
                 self.notes += [note for note in group.notes if note not in self.notes]
                 if group.fault is not None:
                     progress.warn(None, group.fault)
@@ -409,7 +403,7 @@ class SceneRun:
         voxel = chosen_voxel(grid, [place for place in places if isinstance(place, VolumeGrid)])
         windows = [slice_of(grid, plane, voxel) for plane in PLANES]
         # in the order they come, which is not that of the planes
-        found = dict(self._mapped("quicklook", _cut, [(work, window) for window in windows]))
+        found = dict(self._mapped("quicklook", read_cut, [(work, window) for window in windows]))
         cuts = [found[window] for window in windows]
         images = [dict(zip(PLANES, three, strict=True)) for three in zip(*cuts, strict=True)]
         draw_cuts(self.job, grid, work.scalings, images, voxel, path)
@@ -440,7 +434,7 @@ class SceneRun:
         if items:
             self.progress.phase(name, phase, done, len(items))
         groups = self.pace.groups(phase, items, self.cluster.slots)
-        task = _Each(function, name, phase)
+        task = Each(function, name, phase)
         try:
             for results, seconds in self.cluster.map(task, ((some,) for some in groups)):
                 self.pace.learn(phase, len(results), seconds)
@@ -455,66 +449,6 @@ class SceneRun:
             raise BlamedError(
                 f"{phase}{f', tile {indices[0]}{others}' if indices else ''}: {error}"
             ) from error
-
-
-class _Group(NamedTuple):
-    """Tiles that one task fused."""
-
-    worker: str
-    """The process, as host:pid."""
-    worker_name: str | None
-    """What the cluster calls it."""
-    tiles: list[tuple[tuple[int, ...], Digest, float, float]]
-    """Index, the digest of its file, when it began (seconds since 1970), how many seconds it took."""
-    notes: tuple[str, ...]
-    """What a person should know of them."""
-    fault: str | None
-    """Why the worker keeps no log, if it should and this was not said before."""
-
-
-def _fused_tiles(work: Work, indices: Sequence[tuple[int, ...]]) -> _Group:
-    """A task: fuses tiles one after the other."""
-    name, tiles = work.job.scene.name, []
-    for index in indices:
-        with Task(name, FUSING, index) as task:
-            digest = fuse_tile(work, index)
-            task.bytes = digest.size
-        tiles.append((index, digest, task.began, task.seconds))
-    notes = fuser_notes(work)
-    for note in notes:
-        noted(name, note)
-    return _Group(*this_worker(), tiles, notes, taken_fault())
-
-
-@dataclass(frozen=True, slots=True)
-class _Each:
-    """A task of another phase: a function of each of several items, told in the worker's log."""
-
-    function: Callable[..., Any]
-    scene: str
-    phase: str
-
-    @property
-    def __name__(self) -> str:
-        """The function's own: the scheduler learns by it how long each kind takes."""
-        return getattr(self.function, "__name__", self.phase)
-
-    def __call__(self, items: Sequence[tuple[Any, ...]]) -> tuple[list[Any], float]:
-        """The results, and the seconds of all."""
-        began = time.perf_counter()
-        results = []
-        for item in items:
-            with Task(self.scene, self.phase, next(filter(_is_index, item), None)):
-                results.append(self.function(*item))
-        return results, time.perf_counter() - began
-
-
-def _is_index(part: Any) -> bool:
-    return isinstance(part, tuple) and all(isinstance(number, int) for number in part)
-
-
-def _cut(work: Work, window: Window) -> tuple[Window, list[NDArray[np.float32]]]:
-    return window, cut_window(work, window)
 
 
 def _merged(some: tuple[Survey, ...], others: tuple[Survey, ...]) -> tuple[Survey, ...]:

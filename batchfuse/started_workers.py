@@ -20,7 +20,7 @@ from distributed.deploy.cluster import Cluster as DaskCluster
 
 from batchfuse.batch_system import Jobs, job_arguments, jobs_told, named_class, silent, will_never_start
 from batchfuse.cluster import Demand
-from batchfuse.dask_pool import LOOK, SETTINGS, TOLD, TOLD_AGAIN, DaskPool, said
+from batchfuse.dask_pool import LOOK, SETTINGS, TOLD, TOLD_AGAIN, DaskPool, shortly
 from batchfuse.errors import RecipeError
 from batchfuse.profile import Profile, is_batch_system
 from batchfuse.report.progress import counted, sized
@@ -103,12 +103,14 @@ class StartedPool(DaskPool):
             with dask.config.set(SETTINGS), spared_from_interrupts(), silent():
                 return found(**options)
         except ImportError as error:
-            raise RecipeError(f"cluster: {profile.cluster}: {said(error)}") from error
+            raise RecipeError(f"cluster: {profile.cluster}: {shortly(error)}") from error
         except (TypeError, ValueError, KeyError, AttributeError) as error:
-            raise RecipeError(f"options: {profile.cluster} refuses them: {said(_first_of(error))}") from error
+            raise RecipeError(
+                f"options: {profile.cluster} refuses them: {shortly(_first_of(error))}"
+            ) from error
         except (OSError, RuntimeError, TimeoutError) as error:
             raise RecipeError(
-                f"cluster: {profile.cluster} can't be started ({said(_first_of(error))}): check `options`"
+                f"cluster: {profile.cluster} can't be started ({shortly(_first_of(error))}): check `options`"
             ) from error
 
     def _register(self) -> None:
@@ -173,7 +175,7 @@ class StartedPool(DaskPool):
         if not files:
             return f"look into {self._logs}"
         lines = [line for line in files[-1].read_text(errors="replace").splitlines() if line.strip()]
-        return f"{said(lines[-1]) if lines else 'they wrote nothing'} ({files[-1]})"
+        return f"{shortly(lines[-1]) if lines else 'they wrote nothing'} ({files[-1]})"
 
     def _want(self) -> str:
         """Said when there is no worker."""

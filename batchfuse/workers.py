@@ -18,7 +18,7 @@ from distributed.diagnostics.plugin import WorkerPlugin
 from distributed.security import Security
 
 from batchfuse.cluster import Demand, Pool
-from batchfuse.dask_pool import SETTINGS, DaskPool, said, silenced
+from batchfuse.dask_pool import SETTINGS, DaskPool, shortly, silenced
 from batchfuse.errors import RecipeError
 from batchfuse.machine import cores_each
 from batchfuse.place import take_place
@@ -119,7 +119,7 @@ def _started(workers: int, threads: int) -> Any:
             )
     except (RuntimeError, OSError, TimeoutError) as error:
         raise RecipeError(
-            f"the worker processes can't be started ({said(error)}): use `cluster: threads`; in a program "
+            f"the worker processes can't be started ({shortly(error)}): use `cluster: threads`; in a program "
             'of your own, run them below `if __name__ == "__main__":`: Python starts each from its beginning'
         ) from error
 
@@ -163,11 +163,11 @@ def _client(target: str, **where: Any) -> Any:
         return Client(**where, set_as_default=False, timeout=CONNECTING)
     except ssl.SSLError as error:
         raise RecipeError(
-            f"the scheduler at {target} refuses TLS ({said(error)}): check `options`"
+            f"the scheduler at {target} refuses TLS ({shortly(error)}): check `options`"
         ) from error
     except (OSError, TimeoutError, ValueError) as error:
         raise RecipeError(
-            f"no scheduler answers at {target} within {CONNECTING:g} s ({said(error)}): "
+            f"no scheduler answers at {target} within {CONNECTING:g} s ({shortly(error)}): "
             "start `dask scheduler`, or correct the address"
         ) from error
 

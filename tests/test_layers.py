@@ -61,7 +61,7 @@ ORDER = (
     ("campaign_passes", "campaign"),
     ("picture", "task"),
     ("cuts",),
-    ("scene_layout",),
+    ("scene_layout", "scene_tasks"),
     ("scene_run",),
     ("exactness",),
     ("engine",),

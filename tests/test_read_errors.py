@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import time
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -163,6 +164,17 @@ def test_a_mount_that_comes_back_is_waited_for(rasters: Path, mount: Mount) -> N
 # reads that fail
 
 
+@dataclass(frozen=True)
+class Failing:
+    """A folder in which the reads of one file fail while another file, the flag, is there."""
+
+    folder: Path
+    name: str
+    flag: Path
+    settings: dict[str, str]
+    wanted: dict[str, bytes]
+
+
 @pytest.fixture(scope="session")
 def failing_reads(tmp_path_factory: pytest.TempPathFactory) -> str:
     """A library whose reads of one file fail while another file is there."""
@@ -177,34 +189,33 @@ def failing_reads(tmp_path_factory: pytest.TempPathFactory) -> str:
     return str(library)
 
 
-@pytest.mark.parametrize(("kind", "name"), [("rasters", "e_thermal.tif"), ("volumes", "a_optical.nii")])
-def test_reads_that_fail_for_a_while_are_tried_again(
-    request: pytest.FixtureRequest, failing_reads: str, kind: str, name: str
-) -> None:
+@pytest.fixture(params=[("rasters", "e_thermal.tif"), ("volumes", "a_optical.nii")], ids=lambda p: p[0])
+def failing(request: pytest.FixtureRequest, failing_reads: str) -> Failing:
+    """A folder in which the reads of one file can be made to fail."""
+    kind, name = request.param
     folder: Path = request.getfixturevalue(kind)
-    wanted, flag = undisturbed(folder), folder / "failing"
-    settings = {"LD_PRELOAD": failing_reads, "FAILING_END": name, "FAILING_WHILE": str(flag)}
-    code, told = disturbed(folder, 2, flag.touch, lambda: flag.unlink(missing_ok=True), **settings)
+    settings = {"LD_PRELOAD": failing_reads, "FAILING_END": name, "FAILING_WHILE": str(folder / "failing")}
+    return Failing(folder, name, folder / "failing", settings, undisturbed(folder))
+
+
+def test_reads_that_fail_for_a_while_are_tried_again(failing: Failing) -> None:
+    folder, flag = failing.folder, failing.flag
+    code, told = disturbed(folder, 2, flag.touch, lambda: flag.unlink(missing_ok=True), **failing.settings)
     assert code == 0, told
     (line,) = [line for line in told.splitlines() if "tried again in" in line]
-    assert f"{name} can't be read: Input/output error" in line
-    assert of_stores(tree(folder / "fused")) == wanted
+    assert f"{failing.name} can't be read: Input/output error" in line
+    assert of_stores(tree(folder / "fused")) == failing.wanted
 
 
-@pytest.mark.parametrize(("kind", "name"), [("rasters", "e_thermal.tif"), ("volumes", "a_optical.nii")])
-def test_reads_that_fail_set_one_scene_aside_and_the_next_run_completes_it(
-    request: pytest.FixtureRequest, failing_reads: str, kind: str, name: str
-) -> None:
-    folder: Path = request.getfixturevalue(kind)
-    wanted, flag = undisturbed(folder), folder / "failing"
-    settings = {"LD_PRELOAD": failing_reads, "FAILING_END": name, "FAILING_WHILE": str(flag)}
-    code, told = disturbed(folder, 0, flag.touch, flag.touch, **settings)
+def test_reads_that_fail_set_one_scene_aside_and_the_next_run_completes_it(failing: Failing) -> None:
+    folder, flag, name, wanted = failing.folder, failing.flag, failing.name, failing.wanted
+    code, told = disturbed(folder, 0, flag.touch, flag.touch, **failing.settings)
     assert code == 1, told
     assert "Traceback" not in told
     (line,) = reasons(told)
     assert f"{name} can't be read: Input/output error" in line
     found = of_stores(tree(folder / "fused"))
-    for other in set(RASTERS) - {name[0]} if kind == "rasters" else ():
+    for other in set(RASTERS) - {name[0]} if name.endswith(".tif") else ():
         assert {n: c for n, c in found.items() if n[0] == other} == {
             n: c for n, c in wanted.items() if n[0] == other
         }

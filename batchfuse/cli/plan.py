@@ -35,8 +35,9 @@ def plan(
 
     made, chosen = planned(recipe, profile, overrides, only)
     if as_json:
-        threads = within_memory(made.jobs, chosen).numbers()[1]
-        described = {**made.to_dict(threads), "job_script": script_of_a_job(made, chosen)}
+        limited = within_memory(made.jobs, chosen)
+        described = made.to_dict(limited.numbers()[1])
+        described["job_script"] = script_of_a_job(made, limited, described["memory_of_a_worker"])
         click.echo(json.dumps(described, indent=2, ensure_ascii=False))
     else:
         print_plan(made, chosen, verbose)

@@ -50,6 +50,8 @@ def planned(
 
 def print_plan(plan: Plan, profile: Profile, verbose: bool) -> None:
     """Scene by scene, then what many of them share, then the sum."""
+    from batchfuse.budget import memory_of_a_worker, within_memory
+
     told = [(job.scene.name, line) for job in plan.jobs for line in _about(job)]
     shared = [] if verbose else [group for group in alike(told) if group.scenes > 1]
     kinds = {kind_of(group.scene, group.line) for group in shared}
@@ -71,13 +73,15 @@ def print_plan(plan: Plan, profile: Profile, verbose: bool) -> None:
     print_unmatched(plan, verbose, err=False)
     if verbose and plan.jobs:
         click.echo(f"fused by {plan.jobs[0].fusing}")
+    chosen = within_memory(plan.jobs, profile)
+    needed = memory_of_a_worker(plan.jobs, chosen.numbers()[1])
     click.echo(
         f"{counted(len(plan.jobs), 'scene')} to fuse into {plan.recipe.output_folder}, "
         f"{len(plan.failures)} that can't be, {counted(plan.tiles, 'tile')}, "
         f"{sized(sum(job.bytes_out for job in plan.jobs))} before compression, "
-        f"{_memory(plan, profile)}"
+        f"{_memory(chosen, needed)}"
     )
-    _print_jobs(plan, profile)
+    _print_jobs(plan, chosen, needed)
 
 
 def print_unmatched(plan: Plan, verbose: bool, err: bool = True) -> None:
@@ -144,36 +148,29 @@ def _aligned(rows: list[tuple[str, ...]]) -> list[str]:
     ]
 
 
-def _memory(plan: Plan, profile: Profile) -> str:
+def _memory(profile: Profile, needed: int) -> str:
     """What a process needs, and of how many."""
-    from batchfuse.budget import memory_of_a_worker, within_memory
-
-    workers, threads = within_memory(plan.jobs, profile).numbers()
+    workers, threads = profile.numbers()
     of = "memory" if workers == 1 else f"memory in each of {workers} processes,"
     if profile.is_elsewhere:  # how many there are at a time, and, mostly, how big, is known only there
         of = "memory in a worker"
-    return (
-        f"{sized(memory_of_a_worker(plan.jobs, threads))} of {of} with {counted(threads, 'tile')} at a time"
-    )
+    return f"{sized(needed)} of {of} with {counted(threads, 'tile')} at a time"
 
 
-def script_of_a_job(plan: Plan, profile: Profile) -> str | None:
-    """What would be submitted for each worker; None where workers are no jobs of a batch system."""
+def script_of_a_job(plan: Plan, profile: Profile, needed: int) -> str | None:
+    """What would be submitted for each worker, which needs so many bytes; None where workers are no jobs."""
     from batchfuse.profile import is_batch_system
 
     if not is_batch_system(profile.cluster):
         return None
     from batchfuse.batch_system import job_script
-    from batchfuse.budget import memory_of_a_worker, within_memory
 
-    chosen = within_memory(plan.jobs, profile)
-    needed = memory_of_a_worker(plan.jobs, chosen.numbers()[1])
-    return job_script(chosen, plan.recipe.output_folder.absolute(), needed)
+    return job_script(profile, plan.recipe.output_folder.absolute(), needed)
 
 
-def _print_jobs(plan: Plan, profile: Profile) -> None:
+def _print_jobs(plan: Plan, profile: Profile, needed: int) -> None:
     """What a batch system would be asked for."""
-    script = script_of_a_job(plan, profile)
+    script = script_of_a_job(plan, profile, needed)
     if script is None:
         return
     wanted = profile.worker_range

@@ -46,9 +46,8 @@ SAFE = {
     # no file of ours lies on the network, and none may lead there
     "CPL_VSIL_CURL_ALLOWED_EXTENSIONS": ".none",
 }
-CACHE = (
-    256_000_000  # bytes of decoded blocks that GDAL keeps in the process, at most; rasterio counts in bytes
-)
+CACHE = 256_000_000
+"""Bytes of decoded blocks that GDAL keeps in the process, at most: rasterio takes bytes, not megabytes."""
 WHOLE = 2**30  # bytes that may have to be in memory at once: a block, or an image that has only rows
 BANDS = 4096  # at most: a series of daily images over ten years
 RATIO = 100_000  # bytes that one byte of a file can become: more than any compression of pixels makes

@@ -11,10 +11,10 @@ from pathlib import Path
 import numpy as np
 import zarr
 
-from batchfuse.errors import StoreAwayError, StoreError
+from batchfuse.errors import StoreAwayError, StoreError, said
 from batchfuse.geometry.tiling import Tile
-from batchfuse.storage.digests import Digest, digest_of, read_digests
-from batchfuse.storage.files import refusals, said
+from batchfuse.storage.digests import Digest, Digests, digest_of, read_digests
+from batchfuse.storage.files import refusals
 from batchfuse.storage.pyramid import Level, levels_of
 from batchfuse.storage.store import Store, is_store
 
@@ -141,13 +141,9 @@ def check_chunks(store: Store, tiles: Iterable[Tile], mapped: Mapped = map) -> I
     return mapped(partial(_chunk, store), items)
 
 
-def seal_faults(store: Store) -> Iterator[Fault]:
-    """What is wrong with a sealed store but for its chunks: some small files are read, and the chunks listed.
-
-    Nothing of chunks that are missing or empty, of which ``Store.unwritten`` tells.
-    """
+def seal_faults(store: Store, digests: Digests | None) -> Iterator[Fault]:
+    """What is wrong with a sealed store beside its chunks, by the ``digests`` in it: small files are read."""
     path = store.digests_path
-    digests = read_digests(path.parent)
     if digests is None and not path.is_file():
         yield Fault(path, "missing", f"not there: {AGAIN}")
         return
@@ -207,7 +203,7 @@ def _file_faults(store: Store) -> Iterator[Fault]:
     """What is wrong with files other than chunks of the image, and files that are not the store's."""
     needed = set(store.files_beside_chunks())
     if store.complete:
-        yield from seal_faults(store)
+        yield from seal_faults(store, read_digests(store.digests_path.parent))
     else:
         yield from (Fault(f, "missing", f"not there: {AGAIN}") for f in sorted(needed) if not f.is_file())
         yield from _constant_faults(store)

@@ -34,7 +34,7 @@ __all__ = ["Picture", "signature_of", "write_cog", "write_png"]
 Pieces = Iterable[tuple[Window, NDArray[Any]]]
 """Windows that cover the image, each once, with their pixels (band, y, x)."""
 
-CACHE = 2**28  # bytes of blocks that GDAL keeps: rasterio takes bytes, not megabytes
+CACHE = 256_000_000  # bytes: GDAL has one for the process, and imagery.raster_files sets it to the same
 SIGNATURE = "BATCHFUSE"
 """The metadata item that says what a file was made of: it tells our files from a user's."""
 BLOCK = 512

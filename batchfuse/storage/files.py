@@ -8,10 +8,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from batchfuse.errors import FullError, StoreAwayError, StoreError, is_full, may_pass
+from batchfuse.errors import FullError, StoreAwayError, StoreError, is_full, may_pass, said
 from batchfuse.files import sync
 
-__all__ = ["full", "lacks_room", "refusals", "said", "sync_tree"]
+__all__ = ["full", "lacks_room", "refusals", "sync_tree"]
 
 LITTLE = 256 * 1024  # bytes
 
@@ -53,8 +53,3 @@ def lacks_room(folder: Path) -> bool:
     finally:
         with suppress(OSError):
             probe.unlink(missing_ok=True)
-
-
-def said(error: BaseException) -> str:
-    """Put an error's own words on one line."""
-    return " ".join(str(error).split()) or type(error).__name__

@@ -18,9 +18,8 @@ from nibabel.nifti1 import Nifti1Extension, Nifti1Extensions, data_type_codes
 from nibabel.spatialimages import HeaderDataError
 from numpy.typing import NDArray
 
-from batchfuse.errors import StoreError
+from batchfuse.errors import StoreError, said
 from batchfuse.geometry.volume_grid import VolumeGrid, millimetres
-from batchfuse.storage.files import said
 
 __all__ = ["export_header", "file_header", "header_for", "read_header", "signature_in", "stored_type"]
 

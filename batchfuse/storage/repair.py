@@ -14,11 +14,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from batchfuse.errors import StoreAwayError, StoreError
+from batchfuse.errors import StoreAwayError, StoreError, said
 from batchfuse.files import replace_file
 from batchfuse.storage.check import Checked, Fault, seal_faults
 from batchfuse.storage.digests import NAME, digest_of_bytes, read_digests
-from batchfuse.storage.files import refusals, said
+from batchfuse.storage.files import refusals
 from batchfuse.storage.formats import format_of
 from batchfuse.storage.layout import FORMAT, RECORD, Layout
 from batchfuse.storage.pyramid import Level, levels_of
@@ -202,10 +202,9 @@ def take_out(store: Store, faults: Sequence[Fault], sealed: bool = True) -> Take
 
 def _holds(store: Store) -> bool:
     """Whether a sealed store is what its digests say, as far as that can be seen without reading chunks."""
-    if any(seal_faults(store)):
+    digests = read_digests(store.digests_path.parent)
+    if digests is None or any(seal_faults(store, digests)):
         return False
-    digests = store.digests()
-    assert digests is not None
     sizes = ((store.chunk_path(index), size) for index, size in store.sizes().items() if size)
     known = ((digests.files.get(store.named(path)), size) for path, size in sizes)
     # of a chunk that no tile has, only ``verify`` tells

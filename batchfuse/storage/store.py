@@ -22,7 +22,7 @@ import numpy as np
 import zarr
 from numpy.typing import NDArray
 
-from batchfuse.errors import DamagedError, StoreAwayError, StoreError, may_pass
+from batchfuse.errors import DamagedError, StoreAwayError, StoreError, may_pass, said
 from batchfuse.files import replace_file
 from batchfuse.geometry.grid import Grid
 from batchfuse.geometry.tiling import Tile, Tiling
@@ -37,7 +37,7 @@ from batchfuse.storage.digests import (
     encoded,
     read_digests,
 )
-from batchfuse.storage.files import refusals, said, sync_tree
+from batchfuse.storage.files import refusals, sync_tree
 from batchfuse.storage.formats import format_of
 from batchfuse.storage.layout import FORMAT, RECORD, Layout, array_of, attributes_of
 from batchfuse.storage.raster import RasterLayout
@@ -56,8 +56,8 @@ __all__ = [
 ]
 
 REPLACE = "--overwrite replaces the store"
-SEEN, LOOK = 90.0, 1.0  # seconds within which a host sees what another wrote; between two looks
 """The remedy for what can't be mended tile by tile."""
+SEEN, LOOK = 90.0, 1.0  # seconds within which a host sees what another wrote; between two looks
 
 if zarr.config.get("threading.max_workers") is None:
     # the tiles are the parallelism: zarr's own threads would only oversubscribe the cores
@@ -237,30 +237,38 @@ class Store:
         Raises:
             StoreError: chunks are missing, or the disk refuses.
         """
-        self._wait_until_seen(digests or {})
-        missing = len(self.tiling) - len(self._written())
+        missing = len(self.tiling) - len(self._seen(digests or {}))
         if missing:
             raise StoreError(f"{self.path}: {missing} of {len(self.tiling)} tiles are missing: run it again")
         levels = self._levels()
-        told = self._told(digests or {})
-        if self.complete and not told and list(levels) == self._sealed_levels():
+        same = self.complete and list(levels) == self._sealed_levels()
+        if same and not digests:
+            return
+        before = self.digests() if self.complete else None
+        known = before.files if before is not None else {}
+        told = self._told(digests or {}, known)
+        if same and not told:
             return
         with refusals(f"{self.path} can't be sealed"):
             sync_tree(self.path)
             files = self._sealing(levels)
-            kept = encoded(Digests(self.record, self._digests(told, files)))
+            kept = encoded(Digests(self.record, self._digests({**known, **told}, files)))
             # what the last of them calls sealed has its digests already
             for path, content in (*files[:-1], (self.digests_path, kept), files[-1]):
                 replace_file(path, content)
         self.complete = True
 
-    def _wait_until_seen(self, told: Mapping[Path, Digest]) -> None:
-        """Waits for chunks that other hosts have written: a network file system may show them here later."""
+    def _seen(self, told: Mapping[Path, Digest]) -> set[tuple[int, ...]]:
+        """Indices of the chunks that are there.
+
+        Those that other hosts have ``told`` of are waited for: a network file system may show them late.
+        """
         end = time.monotonic() + SEEN
-        while time.monotonic() < end:
+        while True:
             there = self._written()
-            if not any(t.index not in there and self.chunk_path(t.index) in told for t in self.tiling):
-                return
+            late = any(t.index not in there and self.chunk_path(t.index) in told for t in self.tiling)
+            if not late or time.monotonic() > end:
+                return there
             time.sleep(LOOK)
 
     @property
@@ -291,22 +299,16 @@ class Store:
         """A file's name within the store, as the digests have it."""
         return path.relative_to(self.path).as_posix()
 
-    def _told(self, digests: Mapping[Path, Digest]) -> dict[str, Digest]:
-        """By name, the digests of the store's chunks that the last seal doesn't have."""
-        if not digests:
-            return {}
-        before = self.digests() if self.complete else None
-        known = before.files if before is not None else {}
+    def _told(self, digests: Mapping[Path, Digest], known: Mapping[str, Digest]) -> dict[str, Digest]:
+        """By name, the digests of the store's chunks that are not ``known`` from the last seal."""
         paths = (self.chunk_path(tile.index) for tile in self.tiling)
         told = {self.named(path): digests[path] for path in paths if path in digests}
         return {name: digest for name, digest in told.items() if known.get(name) != digest}
 
     def _digests(
-        self, told: Mapping[str, Digest], sealing: Sequence[tuple[Path, bytes]]
+        self, known: Mapping[str, Digest], sealing: Sequence[tuple[Path, bytes]]
     ) -> dict[str, Digest]:
         """The digests of every file; ``sealing`` are those that are about to be written."""
-        before = self.digests() if self.complete else None
-        known = {**(before.files if before is not None else {}), **told}
         found = {}
         for tile in self.tiling:
             path = self.chunk_path(tile.index)
