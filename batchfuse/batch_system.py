@@ -39,6 +39,8 @@ SPARE = 1.25  # of the memory that a recipe needs, asked for where the profile s
 STEP = 100_000_000  # bytes to which that is rounded up
 NANNY = 150_000_000  # bytes of the process that watches over a job's workers
 WALLTIME = re.compile(r"(?:(\d+)-)?(\d{1,4}):(\d{2}):(\d{2})")
+OWN_LIFETIME = re.compile(r"--lifetime(?![-\w])")
+"""Where the user gives one, ours would leave its stagger behind, which may be longer than that."""
 WORKER_SETTINGS = ("distributed.worker.", "distributed.admin.")
 ANSWERING = 10.0  # seconds for squeue
 LISTS = ("job_directives_skip", "job_extra_directives", "job_script_prologue", "worker_extra_args")
@@ -104,6 +106,7 @@ def job_arguments(profile: Profile, folder: Path, needed: int) -> dict[str, Any]
     walltime = options.get("walltime") or dask.config.get(
         f"jobqueue.{found.job_cls.config_name}.walltime", None
     )
+    ends = [] if any(OWN_LIFETIME.match(part) for part in given) else _lifetime(walltime)
     # who reaches a scheduler runs code on its workers: only those with this run's certificate do
     secured = options.pop("security", True)
     return {
@@ -114,7 +117,7 @@ def job_arguments(profile: Profile, folder: Path, needed: int) -> dict[str, Any]
         "memory": f"{memory * processes + NANNY}B",
         "processes": processes,
         "job_script_prologue": [*_exports(), *before],
-        "worker_extra_args": [*ours, *_lifetime(walltime), *given],
+        "worker_extra_args": [*ours, *ends, *given],
         "scheduler_options": {"dashboard_address": "127.0.0.1:0", **scheduler},
     }
 

@@ -175,8 +175,8 @@ def test_a_worker_that_is_cut_off_for_good_or_falls_silent_loses_nothing(
         _, said = run.communicate(timeout=180)
     assert run.returncode == 0, said
     assert tree(folder / "fused/a.zarr") == wanted
-    told = json.loads((folder / "fused/report.json").read_text())
-    assert len(told["workers"]) >= 2
+    if lost is cut_off:  # one that was silent may be started anew
+        assert len(json.loads((folder / "fused/report.json").read_text())["workers"]) == 2
     assert "Traceback" not in said
 
 

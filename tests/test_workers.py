@@ -270,6 +270,13 @@ def test_a_job_asks_for_what_the_profile_says(tmp_path: Path) -> None:
     assert made["worker_extra_args"][-4:] == ["--lifetime", "84240s", "--lifetime-stagger", "4680s"]
     with pytest.raises(RecipeError, match=r"options\.cores: found 5; 2 x 3 tiles at once need as many"):
         job_arguments(Profile(cluster="slurm", threads=3, options={**options, "cores": 5}), tmp_path, 1)
+    for own in (["--lifetime", "10s"], ["--lifetime=10s"]):
+        given = {**options, "worker_extra_args": own}
+        extra = job_arguments(Profile(cluster="slurm", threads=3, options=given), tmp_path, 1)[
+            "worker_extra_args"
+        ]
+        assert extra[-len(own) :] == own
+        assert "--lifetime-stagger" not in extra
     unset = job_arguments(Profile(cluster="slurm"), tmp_path, 790_000_000)
     assert unset["memory"] == "1150000000B"
     assert unset["security"] is True
