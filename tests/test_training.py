@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import os
 import re
 import signal
 import subprocess
@@ -392,7 +393,8 @@ def tiny(photograph, out, **options):
 def disturbed(photograph, out, number, after, every=0.0):
     """Starts the command, and sends it a signal as soon as its log tells of an iteration."""
     call = [sys.executable, "-c", DISTURBED, str(every), "train", str(photograph), "-o", str(out), *TINY]
-    with subprocess.Popen(call, stderr=subprocess.PIPE, text=True) as process:
+    alone = {**os.environ, "OMP_NUM_THREADS": "1"}  # as here: sums of several threads are rounded otherwise
+    with subprocess.Popen(call, stderr=subprocess.PIPE, text=True, env=alone) as process:
         log = ""
         for line in process.stderr:
             log += line
