@@ -41,6 +41,8 @@ from batchfuse.report.progress import FusedTile, Silence
 from batchfuse.report.report import Outcome
 from batchfuse.source_contents import contents_path
 
+pytestmark = pytest.mark.timeout(600)  # processes begin and end within one test
+
 SETTINGS: dict[str, Any] = {"tiles": {"size": 64}}
 
 

@@ -17,6 +17,8 @@ import pytest
 from shared_data import ROOT
 from test_engine import command, make_long_run, tree, wait_for_tiles
 
+pytestmark = pytest.mark.timeout(600)  # jobs wait for their turn
+
 START = ROOT.parent / "tools" / "start-slurm"
 PROFILE = """\
 cluster: slurm

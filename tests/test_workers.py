@@ -41,6 +41,8 @@ from batchfuse.fusion.shipped import weights_path
 from batchfuse.profile import BATCH_SYSTEMS, Profile
 from batchfuse.storage.store import Store
 
+pytestmark = pytest.mark.timeout(600)  # processes begin and end within one test
+
 TWO = Profile(cluster="processes", workers=2, threads=1)
 HERE: dict[str, Any] = {
     "processes": False,
