@@ -78,7 +78,10 @@ def ready(plan: Plan, cluster: Cluster, overwrite: bool, progress: Progress, ret
         _write(path, made)
     return Ready(
         _ranged([job for job in plan.jobs if job.scene.name not in lost], made),
-        tuple(Failure(name, found.unreadable[name]) for name in sorted(lost)),
+        tuple(
+            Failure(name, str(found.unreadable[name]), behind=found.unreadable[name].behind)
+            for name in sorted(lost)
+        ),
         (*_doubts(plan), *_left_out(found.unreadable)),
     )
 
@@ -114,7 +117,7 @@ def _doubts(plan: Plan) -> list[str]:
     ]
 
 
-def _left_out(unreadable: Mapping[str, str]) -> list[str]:
+def _left_out(unreadable: Mapping[str, object]) -> list[str]:
     if not unreadable:
         return []
     return [
@@ -143,7 +146,7 @@ def _scenes(names: Sequence[str]) -> str:
     return f"{counted(len(names), 'scene')} ({', '.join(names[:NAMED])}{more})"
 
 
-def _is(names: Sequence[str] | Mapping[str, str]) -> str:
+def _is(names: Sequence[str] | Mapping[str, object]) -> str:
     return "is" if len(names) == 1 else "are"
 
 

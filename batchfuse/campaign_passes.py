@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from functools import partial
 
 from batchfuse.cluster import Cluster
-from batchfuse.errors import PassingError, RecipeError, SceneError
+from batchfuse.errors import PassingError, RecipeError, SceneError, bugs_told
 from batchfuse.geometry.window import Window
 from batchfuse.imagery.align import Alignment
 from batchfuse.imagery.aligned import counted_windows, refine_window, tally_window
@@ -25,8 +25,8 @@ __all__ = ["Found", "measured_over"]
 MOST_UNITS = 256  # tallies of a role that are held at a time, up to 1 MB each
 
 Range = tuple[float, float]
-Part = tuple[int, list[Unit], Source, Window, list[set[int]]]
-"""Of the second pass: the source's index and units, the source, the window, and the bins of each unit."""
+Part = tuple[str, int, list[Unit], Source, Window, list[set[int]]]
+"""Of the second pass: the scene, the source's index and units, the source, the window, each unit's bins."""
 Told = Callable[[str, int, int], None]
 
 
@@ -36,7 +36,7 @@ class Found:
 
     ranges: dict[str, Range]
     """By role: the physical values that map to 0 and 1 in every scene."""
-    unreadable: dict[str, str]
+    unreadable: dict[str, SceneError]
     """By scene: why it could not be measured; it counts in no range."""
 
 
@@ -46,23 +46,27 @@ def measured_over(cluster: Cluster, jobs: Sequence[Job], told: Told, retries: Re
     What the recipe gives as ``range`` is kept, and 8-bit files have the range of their type. All else is
     counted in one pass over the pixels, and in a second where there are floats. ``told(phase, done, total)``
     hears of each scene. Memory holds the tallies of a role and those of the scenes under way. Scenes that
-    can't be read for now are counted again after all others, together.
+    can't be read for now are counted again after all others, together. Where one that was read in the first
+    pass can't be read in the second, all begins anew without it.
 
     Raises:
         RecipeError: the scenes of a role have too many different scales, or values that are not finite.
-        SceneError: a scene that was read once can't be read again.
     """
     roles = [source.role for source in jobs[0].scene.sources]
     ranges = {role: _without_pixels(jobs, index) for index, role in enumerate(roles)}
     wanted = [index for index, role in enumerate(roles) if ranges[role] is None]
-    unreadable: dict[str, str] = {}
-    if wanted:
-        counted = _Counting(jobs, wanted)
+    unreadable: dict[str, SceneError] = {}
+    while wanted:
+        counted = _Counting([job for job in jobs if job.scene.name not in unreadable], wanted)
         counted.run(cluster, partial(told, "statistics"), retries)
-        unreadable = counted.unreadable
+        unreadable |= counted.unreadable
         left = [job for job in jobs if job.scene.name not in unreadable]
-        for index, found in counted.distributions(cluster, left, partial(told, "percentiles"), retries):
-            ranges[roles[index]] = _finite(roles[index], found.range(jobs[0].ranges[index].percentiles))
+        try:
+            for index, found in counted.distributions(cluster, left, partial(told, "percentiles"), retries):
+                ranges[roles[index]] = _finite(roles[index], found.range(jobs[0].ranges[index].percentiles))
+            break
+        except _LostError as lost:
+            unreadable[lost.scene] = lost.error
     return Found({role: r for role, r in ranges.items() if r is not None}, unreadable)
 
 
@@ -108,11 +112,19 @@ class _Pool:
 
 
 @dataclass(frozen=True, slots=True)
-class _Waiting:
-    """A part of the second pass that could not be read for now."""
+class _Unread:
+    """A part of the second pass that could not be read."""
 
     part: Part
-    error: PassingError
+    error: SceneError
+
+
+class _LostError(Exception):
+    """A scene that was counted in the first pass can't be in the second."""
+
+    def __init__(self, unread: _Unread) -> None:
+        super().__init__(str(unread.error))
+        self.scene, self.error = unread.part[0], unread.error
 
 
 @dataclass
@@ -132,8 +144,8 @@ class _Counting:
         self.jobs, self.wanted = jobs, wanted
         self.pools = {index: _Pool() for index in wanted}
         self.under_way: dict[int, _Scene] = {}
-        self.unreadable: dict[str, str] = {}
-        self.waiting: dict[int, str] = {}
+        self.unreadable: dict[str, SceneError] = {}
+        self.waiting: dict[int, PassingError] = {}
 
     def run(self, cluster: Cluster, told: Callable[[int, int], None], retries: Retries) -> None:
         """Counts all scenes, as many at a time as the cluster has tasks under way."""
@@ -141,7 +153,7 @@ class _Counting:
         while self.waiting:
             waiting, self.waiting = self.waiting, {}
             first = next(iter(waiting))
-            if not retries.again(self.jobs[first].scene.name, waiting[first]):
+            if not retries.again(self.jobs[first].scene.name, str(waiting[first])):
                 self.unreadable |= {self.jobs[number].scene.name: why for number, why in waiting.items()}
                 break
             done = self._pass(cluster, told, sorted(waiting), done)
@@ -155,10 +167,10 @@ class _Counting:
                 continue  # another part of the scene could not be read
             if isinstance(found, PassingError):
                 del self.under_way[number]
-                self.waiting[number] = str(found)
+                self.waiting[number] = found
                 continue
             if isinstance(found, SceneError):
-                self._fail(number, str(found))
+                self._fail(number, found)
             elif not self._add(number, index, found):
                 continue
             done += 1
@@ -181,9 +193,11 @@ class _Counting:
         refined: dict[tuple[int, Unit], dict[int, Tally]] = {}
         parts: Iterable[Part] = _refined_parts(jobs, bins, told)
         while True:
-            waiting: list[_Waiting] = []
+            waiting: list[_Unread] = []
             for index, units, found in cluster.map(_refined_part, parts):
-                if isinstance(found, _Waiting):
+                if isinstance(found, _Unread):
+                    if not isinstance(found.error, PassingError):
+                        raise _LostError(found)
                     waiting.append(found)
                     continue
                 for unit, tallies in zip(units, found, strict=True):
@@ -193,7 +207,7 @@ class _Counting:
             if not waiting:
                 break
             if not retries.again("campaign", str(waiting[0].error)):
-                raise waiting[0].error
+                raise _LostError(waiting[0])
             parts = [one.part for one in waiting]
         for index, coarse in columns.items():
             whole = [Column(c.tally, c.unit, refined.get((index, c.unit))) for c in coarse]
@@ -203,9 +217,10 @@ class _Counting:
         for number in numbers:
             job = self.jobs[number]
             try:
-                windows = {i: list(counted_windows(*_placed(job, i))) for i in self.wanted}
+                with bugs_told():
+                    windows = {i: list(counted_windows(*_placed(job, i))) for i in self.wanted}
             except SceneError as error:
-                self.unreadable[job.scene.name] = str(error)
+                self.unreadable[job.scene.name] = error
                 continue
             self.under_way[number] = _Scene(sum(map(len, windows.values())), {i: _Pool() for i in windows})
             for index, found in windows.items():
@@ -223,14 +238,14 @@ class _Counting:
             return False
         empty = [i for i, pool in scene.pools.items() if not any(t.valid for t in pool.tallies.values())]
         if empty:
-            self._fail(number, str(nothing_valid(job.scene.sources[empty[0]])))
+            self._fail(number, nothing_valid(job.scene.sources[empty[0]]))
             return True
         del self.under_way[number]
         for i, pool in scene.pools.items():
             self.pools[i].take(pool, job.scene.sources[i].role)
         return True
 
-    def _fail(self, number: int, reason: str) -> None:
+    def _fail(self, number: int, reason: SceneError) -> None:
         self.unreadable[self.jobs[number].scene.name] = reason
         del self.under_way[number]
 
@@ -251,7 +266,7 @@ def _refined_parts(
             units = units_of(source)
             wanted = [of_role[unit] for unit in units]
             for window in counted_windows(source, alignment) if any(wanted) else ():
-                yield index, units, source, window, wanted
+                yield job.scene.name, index, units, source, window, wanted
         told(number + 1, len(jobs))
 
 
@@ -264,16 +279,18 @@ def _tallied_part(
 ) -> tuple[int, int, list[Tally] | SceneError]:
     """A task: the tallies of a part, or why there are none, so that the other scenes go on."""
     try:
-        return number, index, tally_window(source, window)
+        with bugs_told():
+            return number, index, tally_window(source, window)
     except SceneError as error:
         return number, index, error
 
 
 def _refined_part(
-    index: int, units: list[Unit], source: Source, window: Window, wanted: list[set[int]]
-) -> tuple[int, list[Unit], list[dict[int, Tally]] | _Waiting]:
-    """A task of the second pass: the tallies of a part, or that it can't be read for now."""
+    scene: str, index: int, units: list[Unit], source: Source, window: Window, wanted: list[set[int]]
+) -> tuple[int, list[Unit], list[dict[int, Tally]] | _Unread]:
+    """A task of the second pass: the tallies of a part, or that it can't be read."""
     try:
-        return index, units, refine_window(source, window, wanted)
-    except PassingError as error:
-        return index, units, _Waiting((index, units, source, window, wanted), error)
+        with bugs_told():
+            return index, units, refine_window(source, window, wanted)
+    except SceneError as error:
+        return index, units, _Unread((scene, index, units, source, window, wanted), error)

@@ -11,7 +11,7 @@ from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import Any, Protocol, TypeVar
 
-from batchfuse.errors import BatchfuseError, BlamedError, SceneError
+from batchfuse.errors import BatchfuseError, BlamedError, SceneError, refusal_of
 from batchfuse.machine import cores_each
 from batchfuse.place import device_named
 from batchfuse.profile import Profile
@@ -25,8 +25,11 @@ LOOK = 1.0  # seconds after which a map looks whether workers have joined, or th
 T = TypeVar("T")
 
 
-class Stopped(Exception):  # noqa: N818  (an event, not an error)
-    """The run was stopped, for the reason given: no further task is submitted."""
+class Stopped(BaseException):
+    """The run was stopped, for the reason given: no further task is submitted.
+
+    An event, not an error: what looks for errors of a scene doesn't take it for one.
+    """
 
 
 @dataclass(frozen=True, slots=True)
@@ -286,26 +289,8 @@ class _Refused:
 
 
 def guarded(function: Callable[..., T], item: tuple[Any, ...]) -> T | _Refused:
-    """``function(*item)``, its refusals and lack of memory as a value that travels."""
+    """``function(*item)``; whatever it raises, a bug, too, as a value that travels."""
     try:
         return function(*item)
-    except BatchfuseError as error:
-        return _Refused(error)
-    except (MemoryError, RuntimeError) as error:
-        if not _is_lack_of_memory(error):
-            raise
-        return _Refused(
-            SceneError(
-                f"out of memory ({str(error).splitlines()[0] if str(error) else 'MemoryError'}): "
-                "use a smaller `tiles.size`, or fewer `threads` in the profile"
-            )
-        )
-
-
-def _is_lack_of_memory(error: Exception) -> bool:
-    """Torch's own kinds are told by name and text: it is not imported here."""
-    return (
-        isinstance(error, MemoryError)
-        or type(error).__name__ == "OutOfMemoryError"
-        or "can't allocate memory" in str(error)
-    )
+    except Exception as error:
+        return _Refused(refusal_of(error))

@@ -17,7 +17,15 @@ from pathlib import Path
 from batchfuse.budget import memory_of_a_worker, told_want, within_memory
 from batchfuse.campaign import ready
 from batchfuse.cluster import Cluster, Demand, Stopped, Worker, opened_cluster
-from batchfuse.errors import FullError, LostError, PassingError, RecipeError, SceneError
+from batchfuse.errors import (
+    FullError,
+    LostError,
+    PassingError,
+    RecipeError,
+    SceneError,
+    bugs_told,
+    said,
+)
 from batchfuse.imagery.naming import natural_order
 from batchfuse.job import Job
 from batchfuse.pace import Pace
@@ -156,6 +164,7 @@ class _Runner:
     halted: threading.Event = field(default_factory=threading.Event)
     pace: Pace = field(default_factory=Pace)
     _halting: threading.Lock = field(default_factory=threading.Lock)
+    _bugs: dict[tuple[str, ...], str] = field(default_factory=dict)
     _cluster: Cluster | None = None
     _clock: float = field(default_factory=time.monotonic)
     _started: float = field(default_factory=time.time)
@@ -166,7 +175,7 @@ class _Runner:
     _planned: float = field(default_factory=time.monotonic)
 
     def run(self) -> None:
-        """Fills ``outcomes``; a bug stops the other scenes, and keeps its traceback.
+        """Fills ``outcomes``.
 
         Scenes whose headers can't be read for now hold up no other: they are planned again after those, but
         for the campaign's ranges, which are of all scenes.
@@ -189,7 +198,8 @@ class _Runner:
         """Tells the failures of the plan that were not told; those that may pass only if asked to."""
         for failure in self.plan.failures:
             if failure.scene not in self.outcomes and (passing or failure.found is None):
-                self.tell(Outcome(failure.scene, "failed", failure.reason, retries=self._tries_of_plan))
+                tries, behind = self._tries_of_plan, failure.behind
+                self.tell(Outcome(failure.scene, "failed", failure.reason, retries=tries, traceback=behind))
 
     def _planned_again(self) -> bool:
         """Plans the scenes that wait once more, after a pause; whether there were any, and may be again."""
@@ -306,13 +316,18 @@ class _Runner:
         tiles = {job.scene.name: len(job.tiling) for job in plan.jobs}
         for failure in found.failures:
             self.progress.skip(failure.scene, tiles[failure.scene])
-            self.tell(Outcome(failure.scene, "failed", failure.reason, retries=retries.done))
+            tries, behind = retries.done, failure.behind
+            self.tell(Outcome(failure.scene, "failed", failure.reason, retries=tries, traceback=behind))
         if found.failures and plan.recipe.on_error == "fail":
             return None
         return found.jobs
 
     def tell(self, outcome: Outcome) -> None:
-        """Keeps an outcome, and says it."""
+        """Keeps an outcome, and says it; the traceback of a bug only once, however many scenes met it."""
+        if outcome.traceback:
+            places = tuple(line for line in outcome.traceback.splitlines() if line.startswith("  File "))
+            if self._bugs.setdefault(places, outcome.scene) != outcome.scene:
+                outcome = replace(outcome, traceback=None)
         self.outcomes[outcome.scene] = outcome
         self.progress.end(outcome, _line(outcome))
         for warning in outcome.warnings if outcome.fused or outcome.repaired else ():
@@ -367,8 +382,8 @@ class _Runner:
         except KeyboardInterrupt:
             waits = False
             raise
-        except BaseException:
-            self.halt("another scene broke off the run")
+        except BaseException as error:  # of all scenes alike: the weights can't be read, say
+            self.halt(said(error))
             raise
         finally:
             pool.shutdown(wait=waits, cancel_futures=True)
@@ -420,7 +435,7 @@ class _Runner:
                 outcome = scene.outcome("interrupted", f"{why}: run it again to continue")
         except SceneError as error:
             self.progress.skip(name, len(job.tiling) - scene.told)
-            outcome = scene.outcome("failed", str(error))
+            outcome = replace(scene.outcome("failed", str(error)), traceback=error.behind)
         except Stopped as stopped:
             outcome = scene.outcome("interrupted", f"{stopped}: run it again to continue")
         outcome = replace(outcome, seconds=round(time.monotonic() - started, 3))
@@ -433,7 +448,8 @@ class _Runner:
         tries = Retries(self.retries, self.halted, self.progress.retry)
         while True:
             try:
-                return scene.run()
+                with bugs_told():
+                    return scene.run()
             except PassingError as error:
                 if not tries.again(scene.job.scene.name, str(error)):
                     raise

@@ -15,19 +15,26 @@
       - SourceAwayError: a source, too; it can't be read now, its mount is gone, say
       - StoreAwayError: a store, too; the file system doesn't answer
     - BlamedError: a task of this scene ended several workers
+    - BugError: something in batchfuse that nobody expected, met in this scene
   - TrainingError: a training came to nothing (exit code 1)
 
-Any other exception is a bug, and keeps its traceback.
+Any other exception is a bug. In the work on one scene it becomes a BugError, which keeps its traceback, so
+that the other scenes go on; anywhere else it ends the command with its traceback.
 """
 
 from __future__ import annotations
 
 import errno
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 __all__ = [
     "BatchfuseError",
     "BlamedError",
+    "BugError",
     "BusyError",
     "DamagedError",
     "DisjointError",
@@ -42,10 +49,15 @@ __all__ = [
     "StoreError",
     "TrainingError",
     "WeightsError",
+    "bugs_told",
     "is_full",
     "may_pass",
+    "refusal_of",
     "said",
 ]
+
+PACKAGE = Path(__file__).parent
+LONG = 300  # characters of an exception's own words, which may be pages
 
 PASSING = {
     getattr(errno, name)
@@ -62,6 +74,9 @@ FULL = {errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC)}
 
 class BatchfuseError(Exception):
     """Something a user can mend; its text is one line with the remedy."""
+
+    behind: str | None = None
+    """The traceback behind it, of a bug."""
 
 
 class RecipeError(BatchfuseError):
@@ -127,6 +142,27 @@ class BlamedError(SceneError):
     """What the task was given."""
 
 
+class BugError(SceneError):
+    """What nobody expected, in the work on one scene; ``behind`` is its traceback."""
+
+    @classmethod
+    def of(cls, error: BaseException) -> BugError:
+        """An exception as the line that says what happened where, and how to report it."""
+        where = _place_in_package(error)
+        told = cls(
+            f"{_kind_and_words(error)}{f' ({where})' if where else ''}: this is a bug of batchfuse; please "
+            "report it with the traceback that -v shows"
+        )
+        told.behind = "".join(traceback.format_exception(error))
+        return told
+
+    def after(self, what: str) -> BugError:
+        """The same, with what was done before it."""
+        told = BugError(f"{what}: {self}")
+        told.behind = self.behind
+        return told
+
+
 class TrainingError(BatchfuseError):
     """A training was lost to overflow: with equal settings it always is."""
 
@@ -144,3 +180,58 @@ def said(error: object) -> str:
 def is_full(error: BaseException) -> bool:
     """Whether the system says that there is no room."""
     return isinstance(error, OSError) and error.errno in FULL
+
+
+def refusal_of(error: Exception) -> BatchfuseError:
+    """What is told of whatever ended the work on a scene: it itself where it is ours, else mostly a bug."""
+    if isinstance(error, BatchfuseError):
+        return error
+    if _is_lack_of_memory(error):
+        return SceneError(
+            f"out of memory ({said(error)[:LONG]}): use a smaller `tiles.size`, or fewer `threads` in the "
+            "profile"
+        )
+    if is_full(error):
+        return FullError(f"there is no room left ({said(error)}): free some, and run it again to continue")
+    if may_pass(error):
+        return PassingError(f"{said(error)}: is its disk or network there?")
+    return BugError.of(error)
+
+
+@contextmanager
+def bugs_told() -> Iterator[None]:
+    """Within it, work on one scene: what is no BatchfuseError becomes one."""
+    try:
+        yield
+    except BatchfuseError:
+        raise
+    except Exception as error:
+        raise refusal_of(error) from error
+
+
+def _is_lack_of_memory(error: Exception) -> bool:
+    """Torch's own kinds are told by name and text: it is not imported here."""
+    return (
+        isinstance(error, MemoryError)
+        or type(error).__name__ == "OutOfMemoryError"
+        or (isinstance(error, RuntimeError) and "can't allocate memory" in str(error))
+    )
+
+
+def _kind_and_words(error: BaseException) -> str:
+    """KeyError: 'HEIGHT_OFF'; on one line, and not too long."""
+    kind = type(error).__name__
+    try:
+        words = said(error)
+    except Exception:  # of an exception whose own text fails
+        return kind
+    return kind if words == kind else f"{kind}: {words[:LONG]}"
+
+
+def _place_in_package(error: BaseException) -> str | None:
+    """The last line of ours that it came through: batchfuse/task.py:12."""
+    for frame in reversed(traceback.extract_tb(error.__traceback__)):
+        path = Path(frame.filename)
+        if path.is_relative_to(PACKAGE):
+            return f"{path.relative_to(PACKAGE.parent).as_posix()}:{frame.lineno}"
+    return None

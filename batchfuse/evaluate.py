@@ -9,7 +9,7 @@ from concurrent.futures import FIRST_COMPLETED, Future, wait
 from dataclasses import dataclass, field
 from typing import Any
 
-from batchfuse.errors import BatchfuseError, RecipeError
+from batchfuse.errors import BatchfuseError, RecipeError, SceneError, bugs_told
 from batchfuse.evaluation.contenders import Contender
 from batchfuse.evaluation.figure_names import label, why_undefined
 from batchfuse.evaluation.results import Evaluation, Figures, Measured, weighted
@@ -60,7 +60,7 @@ class _Scene:
 
     subject: Subject
     survey: Survey | None = None
-    reason: str | None = None
+    refused: BatchfuseError | None = None
     """Why it can't be measured."""
     told: float = 0.0
     """How much of it is done."""
@@ -105,31 +105,31 @@ class _Work:
 
     def _submitted(self, submit: Submit, scene: _Scene, wanted: Wanted) -> Future[Any]:
         if wanted is None:
-            return submit(survey, scene.subject, self._settings)
-        return submit(measure, scene.survey, *wanted, self._settings)
+            return submit(_told, survey, scene.subject, self._settings)
+        return submit(_told, measure, scene.survey, *wanted, self._settings)
 
     def _take(self, future: Future[Any], scene: _Scene, wanted: Wanted) -> None:
         try:
             result = future.result()
         except RecipeError:
             raise
-        except (BatchfuseError, MemoryError) as error:
-            self._fail(scene, str(error) or "there is not enough memory: give a smaller --workers")
+        except BatchfuseError as error:
+            self._fail(scene, error)
             return
         contenders = self._settings.contenders
         if wanted is None:
             scene.survey = result
             # before scenes that are not begun: what is known of one is not kept for long
             self._waiting.extendleft((scene, (part, one)) for part in result.parts for one in contenders)
-        elif scene.reason is None:
+        elif scene.refused is None:
             part, contender = wanted
             scene.found.setdefault(contender, []).append((part.window.size, result))
             assert scene.survey is not None
             self._tell(scene, 1 / (len(scene.survey.parts) * len(contenders)))
 
-    def _fail(self, scene: _Scene, reason: str) -> None:
-        if scene.reason is None:
-            scene.reason = reason
+    def _fail(self, scene: _Scene, error: BatchfuseError) -> None:
+        if scene.refused is None:
+            scene.refused = error
             self._waiting = deque(item for item in self._waiting if item[0] is not scene)
             self._tell(scene, 1 - scene.told)
 
@@ -138,8 +138,8 @@ class _Work:
         self._advance(scene.name, share)
 
     def _result(self, scene: _Scene) -> Measured:
-        if scene.reason is not None:
-            return Measured(scene.name, scene.reason)
+        if scene.refused is not None:
+            return Measured(scene.name, str(scene.refused), traceback=scene.refused.behind)
         assert scene.survey is not None
         boxes = dict.fromkeys((*part.window.start, *part.window.stop) for part in scene.survey.parts)
         return Measured(
@@ -164,3 +164,14 @@ class _Work:
                     f"{label(figure)} is not defined in {max(gaps)} of {parts} parts: its mean is over the "
                     "others"
                 )
+
+
+def _told(function: Callable[..., Any], *arguments: Any) -> Any:
+    """A task: what it raises is ours, which travels between processes as it is."""
+    try:
+        with bugs_told():
+            return function(*arguments)
+    except SceneError as error:
+        if isinstance(error.__cause__, MemoryError):
+            raise SceneError("there is not enough memory: give a smaller --workers") from None
+        raise

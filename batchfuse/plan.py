@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from batchfuse.budget import memory_of_a_worker
-from batchfuse.errors import PassingError, RecipeError, SceneError
+from batchfuse.errors import PassingError, RecipeError, SceneError, bugs_told
 from batchfuse.fusion.methods import Method, method
 from batchfuse.fusion.shipped import weights_checksum
 from batchfuse.geometry.grid import Grid
@@ -38,6 +38,8 @@ class Failure:
     """One line."""
     found: FoundScene | None = None
     """Its files, where what stops it may pass: it can be planned again."""
+    behind: str | None = None
+    """The traceback, of a bug."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +100,10 @@ class Plan:
         return {
             "output": str(self.recipe.output_folder),
             "scenes": [_described(job) for job in self.jobs],
-            "failures": [{"scene": f.scene, "reason": f.reason} for f in self.failures],
+            "failures": [
+                {"scene": f.scene, "reason": f.reason, **({"traceback": f.behind} if f.behind else {})}
+                for f in self.failures
+            ],
             "unmatched": [{"path": str(u.path), "role": u.role, "reason": u.reason} for u in self.unmatched],
             "tiles": self.tiles,
             "bytes_out": sum(job.bytes_out for job in self.jobs),
@@ -146,12 +151,15 @@ def make_plan(
     choice = Choice(only, names)
     for scene in discovered.scenes if recipe.scaling == "campaign" else scenes:
         try:
-            for job in jobs_of(making, scene):
+            with bugs_told():
+                made = jobs_of(making, scene)
+            for job in made:
                 (jobs if choice.takes(job, scene) else left_out).append(job)
         except SceneError as error:
             if scene in scenes:
                 passing = _may_pass(scene, error, was_there=found is None)
-                failures.append(Failure(scene.name, str(error), scene if passing else None))
+                waiting = scene if passing else None
+                failures.append(Failure(scene.name, str(error), waiting, error.behind))
     if names is None and only is not None and not jobs and not failures:
         raise RecipeError(
             f"--only {only} matches none of {', '.join(job.scene.name for job in left_out[:5])}"
@@ -173,13 +181,14 @@ def planned_again(plan: Plan) -> Plan:
         scene = failure.found
         assert scene is not None
         try:
-            made = jobs_of(plan.making, scene)
+            with bugs_told():
+                made = jobs_of(plan.making, scene)
             asked = [job for job in made if plan.choice.takes(job, scene)]
             _refuse_exports_over_sources([*jobs, *asked])
             _refuse_shared_outputs([*jobs, *asked])
         except (SceneError, RecipeError) as error:
             passing = isinstance(error, SceneError) and _may_pass(scene, error, was_there=True)
-            failures.append(Failure(scene.name, str(error), scene if passing else None))
+            failures.append(Failure(scene.name, str(error), scene if passing else None, error.behind))
             continue
         jobs += asked
         campaign += made if plan.recipe.scaling == "campaign" else []

@@ -17,6 +17,7 @@ from batchfuse.cluster import Cluster
 from batchfuse.cuts import chosen_voxel, draw_cuts, slice_of
 from batchfuse.errors import (
     BlamedError,
+    BugError,
     DamagedError,
     FullError,
     PassingError,
@@ -24,6 +25,7 @@ from batchfuse.errors import (
     SourceError,
     StoreError,
     is_full,
+    refusal_of,
 )
 from batchfuse.exports import export_again, outdated
 from batchfuse.fusion.allocator import give_memory_back
@@ -362,7 +364,7 @@ class SceneRun:
     def _quicklook(self, work: Work) -> None:
         """Pictures the scene, unless an earlier run did: a picture that fails spoils no fused image.
 
-        Raises StoreError where it finds that a tile of the store is damaged.
+        Raises StoreError where it finds that a tile of the store is damaged; BugError.
         """
         job = self.job
         path = job.store.with_suffix(".quicklook.png")
@@ -371,13 +373,8 @@ class SceneRun:
         try:
             with ONE_PICTURE:
                 doubt = self._draw_cuts(work, path) if job.is_volume else self._draw_mosaic(work, path)
-        except StoreError:
-            raise
-        except (SceneError, OSError) as error:
-            if is_full(error) or (isinstance(error, OSError) and lacks_room(path.parent)):
-                raise full(f"{path} can't be written") from None
-            self.notes.append(f"no quicklook ({error}): the fused image is complete")
-            return
+        except Exception as error:
+            doubt = _without_picture(path, error)
         finally:
             give_memory_back()
         if doubt:
@@ -422,6 +419,8 @@ class SceneRun:
                 self.notes += [f"{exported.path.name}: {line}" for line in exported.warnings]
         except (DamagedError, FullError, PassingError):  # each of which says what is to be done
             raise
+        except BugError as error:
+            raise error.after("the fused image is complete, but an export failed") from error
         except SceneError as error:
             raise SceneError(f"the fused image is complete, but an export failed: {error}") from error
         self.exports.sort()
@@ -449,6 +448,18 @@ class SceneRun:
             raise BlamedError(
                 f"{phase}{f', tile {indices[0]}{others}' if indices else ''}: {error}"
             ) from error
+
+
+def _without_picture(path: Path, error: Exception) -> str:
+    """What is noted of a picture that could not be made; what is worse than that is raised."""
+    refused = error if isinstance(error, OSError) else refusal_of(error)
+    if isinstance(refused, StoreError):
+        raise refused
+    if isinstance(refused, BugError):
+        raise refused.after("the fused image is complete, but its quicklook failed") from error
+    if is_full(refused) or (isinstance(refused, OSError) and lacks_room(path.parent)):
+        raise full(f"{path} can't be written") from None
+    return f"no quicklook ({refused}): the fused image is complete"
 
 
 def _merged(some: tuple[Survey, ...], others: tuple[Survey, ...]) -> tuple[Survey, ...]:

@@ -286,17 +286,6 @@ def test_something_is_left_for_workers_until_the_last_scene_is_sealed(
     assert demands[0].tiles_left() == 0
 
 
-def test_a_bug_still_leaves_a_report(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    make_pair(tmp_path, "a")
-    monkeypatch.setattr(methods, "_REGISTERED", dict(methods._REGISTERED))
-    strategies = {"l1": batchfuse.Strategy("l1", 0, None, "broken")}
-    batchfuse.register(batchfuse.Method("broken", "test_engine:Broken", strategies, ""))
-    with pytest.raises(ZeroDivisionError):
-        batchfuse.run(recipe_of(tmp_path, fusion={"method": "broken"}))
-    written = json.loads((tmp_path / "fused/report.json").read_text())
-    assert [scene["status"] for scene in written["scenes"]] == ["not started"]
-
-
 def test_lack_of_memory_is_one_line_with_the_remedy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     make_pair(tmp_path, "a")
     monkeypatch.setattr(methods, "_REGISTERED", dict(methods._REGISTERED))

@@ -133,7 +133,8 @@ def evaluate(
     )
     for scene in found.scenes:
         if scene.reason is not None:
-            click.echo(f"batchfuse: {scene.scene}: {scene.reason}", err=True)
+            behind = (verbose and scene.traceback) or ""
+            click.echo(f"{behind}batchfuse: {scene.scene}: {scene.reason}", err=True)
     write_files(found, csv_file, json_file)
     if "-" not in (csv_file, json_file):
         print_found(found, quiet, verbose)
@@ -186,7 +187,7 @@ def _of_recipe(recipe: Path, overrides: tuple[str, ...], only: str | None) -> Fo
     from batchfuse.recipe import Recipe
 
     plan = make_plan(Recipe.load(recipe, overrides), only)
-    failed = [Measured(failure.scene, failure.reason) for failure in plan.failures]
+    failed = [Measured(one.scene, one.reason, traceback=one.behind) for one in plan.failures]
     return list(plan.jobs), failed, plan.unmatched
 
 

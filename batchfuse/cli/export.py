@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from batchfuse.cli.options import VERBOSE, told
-from batchfuse.errors import FullError, RecipeError, SceneError
+from batchfuse.errors import FullError, RecipeError, SceneError, bugs_told
 from batchfuse.report.progress import sized
 
 if TYPE_CHECKING:
@@ -64,7 +64,7 @@ def export(
     stretch: str | None,
     keep_text: bool,
     overwrite: bool,
-    verbose: bool,  # noqa: ARG001  (see ``told``)
+    verbose: bool,
 ) -> None:
     """Write complete stores as files for other programs: cloud optimised GeoTIFFs, PNGs, or NIfTI.
 
@@ -88,9 +88,11 @@ def export(
     for store in chosen:
         file = place if place and not into else wanted.beside(place / store.name if place else store)
         try:
-            print_export(exported(Store.open(store), wanted, file, overwrite=overwrite, threads=cores()))
+            with bugs_told():
+                made = exported(Store.open(store), wanted, file, overwrite=overwrite, threads=cores())
+            print_export(made)
         except SceneError as error:
-            click.echo(f"batchfuse: {error}", err=True)
+            click.echo(f"{(verbose and error.behind) or ''}batchfuse: {error}", err=True)
             failed = True
             if isinstance(error, FullError):  # no other file could be written either
                 break

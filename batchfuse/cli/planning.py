@@ -66,8 +66,8 @@ def print_plan(plan: Plan, profile: Profile, verbose: bool) -> None:
     for group in shared:
         click.echo(str(group))
     failures = [(failure.scene, f"can't be fused: {failure.reason}") for failure in plan.failures]
-    for scene, line in failures if verbose else ():
-        click.echo(f"{scene}: {line}")
+    for failure in plan.failures if verbose else ():
+        click.echo(f"{failure.behind or ''}{failure.scene}: can't be fused: {failure.reason}")
     for group in () if verbose else alike(failures):
         click.echo(str(group))
     print_unmatched(plan, verbose, err=False)

@@ -37,6 +37,8 @@ class Verdict:
     """Why it could not be fused again."""
     unnoted: str | None = None
     """Why what is wrong could not be noted for the next run."""
+    behind: str | None = None
+    """The traceback, of a bug."""
 
     @property
     def holds(self) -> bool:
@@ -56,7 +58,7 @@ class Verdict:
 @JSON
 @VERBOSE
 @told
-def verify(path: Path, exact: bool, folder: Path | None, as_json: bool, verbose: bool) -> None:  # noqa: ARG001
+def verify(path: Path, exact: bool, folder: Path | None, as_json: bool, verbose: bool) -> None:
     """Check that every chunk is there and whole, in a store or in all stores of a folder.
 
     What is wrong is noted beside the store: the next run of its recipe repairs that, and nothing else.
@@ -71,6 +73,8 @@ def verify(path: Path, exact: bool, folder: Path | None, as_json: bool, verbose:
     for store in stores_in(path):
         verdict = _verdict(store, exact, folder)
         verdicts.append(verdict)
+        if verbose and verdict.behind:
+            click.echo(verdict.behind, nl=False, err=True)
         for line in () if as_json else _lines(verdict):
             click.echo(line)
     if as_json:
@@ -82,21 +86,23 @@ def verify(path: Path, exact: bool, folder: Path | None, as_json: bool, verbose:
 
 
 def _verdict(store: Path, exact: bool, folder: Path | None) -> Verdict:
-    from batchfuse.errors import BatchfuseError, StoreError
+    from batchfuse.errors import BatchfuseError, SceneError, bugs_told
     from batchfuse.storage.check import Checked, Fault, check_store
 
     try:
-        with ThreadPoolExecutor(_cores()) as pool, _bar(store.name) as advance:
+        with bugs_told(), ThreadPoolExecutor(_cores()) as pool, _bar(store.name) as advance:
             checked = check_store(store, lambda function, items: _mapped(pool, function, items, advance))
-    except StoreError as error:
-        return Verdict(Checked(store, False, 0, 0, (Fault(store, "unread", str(error)),)), None, None)
+    except SceneError as error:
+        unread = Checked(store, False, 0, 0, (Fault(store, "unread", str(error)),))
+        return Verdict(unread, None, None, behind=error.behind)
     unnoted = _noted(checked)
     if not exact or checked.faults:
         return Verdict(checked, None, None, unnoted)
     try:
-        return Verdict(checked, _exactness(store, folder), None)
+        with bugs_told():
+            return Verdict(checked, _exactness(store, folder), None)
     except BatchfuseError as error:
-        return Verdict(checked, None, str(error))
+        return Verdict(checked, None, str(error), behind=error.behind)
 
 
 def _noted(checked: Checked) -> str | None:

@@ -31,6 +31,8 @@ class Measured:
     """By the contender's key."""
     notes: Sequence[str] = ()
     """What a person should know."""
+    traceback: str | None = None
+    """Of a bug: where it was met."""
 
     @property
     def share(self) -> float | None:

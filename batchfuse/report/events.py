@@ -118,6 +118,7 @@ class EventLines:
             fused=outcome.fused,
             bytes=outcome.bytes,
             store=outcome.store,
+            traceback=outcome.traceback,
         )
 
     def warn(self, scene: str | None, warning: str) -> None:

@@ -115,7 +115,7 @@ class Lines:
         every: seconds between the lines that say how far the run is.
         sizes: tiles and pixels of each scene, for the time left; without them every tile counts the same.
         clock: seconds that only go forward.
-        tiles: whether each tile has a line, with who fused it.
+        tiles: whether each tile has a line, with who fused it, and a bug its traceback.
     """
 
     def __init__(
@@ -174,6 +174,8 @@ class Lines:
         """See ``Progress``."""
         with self._lock:
             self._account.end(outcome.scene)
+            if self._tiles and outcome.traceback:
+                self._say(outcome.traceback.rstrip())
             self._say(f"[{self._account.ended}/{self._account.scenes}] {outcome.scene}: {line}")
 
     def warn(self, scene: str | None, warning: str) -> None:

@@ -54,6 +54,8 @@ class Outcome:
     """What was wrong with the store of an earlier run and was made again."""
     retries: int = 0
     """How often the scene was tried again after what may pass."""
+    traceback: str | None = None
+    """Of a bug: where it was met. Of scenes that met the same one, the first has it."""
 
 
 @dataclass(frozen=True, slots=True)

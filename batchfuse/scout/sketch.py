@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
-from batchfuse.errors import RecipeError, SceneError
+from batchfuse.errors import RecipeError, SceneError, bugs_told
 from batchfuse.imagery.discovery import Discovery, FoundScene, discover
 from batchfuse.imagery.naming import printable
 from batchfuse.plan import Plan, make_plan
@@ -86,7 +86,8 @@ def sketch(places: Sequence[Path], folder: Path, call: str, name: str) -> Sketch
     for proposal in every[:MOST_TRIED]:
         others = tuple(other for other in every if other.is_apart_from(proposal))
         try:
-            chosen = _tried(proposal, others, found, files, folder)
+            with bugs_told():
+                chosen = _tried(proposal, others, found, files, folder)
         except SceneError as error:
             faults.append(printable(str(error)))
             continue
@@ -122,10 +123,11 @@ def _settings(proposal: Proposal, scenes: Sequence[FoundScene]) -> dict[str, Set
     fault: SceneError | None = None
     for scene in scenes:
         try:
-            return {
-                role: settings_of(role, option, scene.files[role])
-                for role, option in zip(proposal.roles, proposal.options, strict=True)
-            }
+            with bugs_told():
+                return {
+                    role: settings_of(role, option, scene.files[role])
+                    for role, option in zip(proposal.roles, proposal.options, strict=True)
+                }
         except SceneError as error:
             fault = fault or error
     raise fault or SceneError("no scene")
