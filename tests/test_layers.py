@@ -35,15 +35,16 @@ DOORS = {
     "scipy": ("metrics/",),
 }
 MAY_IMPORT = {
+    "system": {"errors"},
     "geometry": set(),
-    "imagery": {"geometry", "errors"},
-    "storage": {"geometry", "files", "errors"},
-    "fusion": {"geometry", "files", "errors"},
-    "training": {"fusion", "errors"},
-    "evaluation": {"geometry", "errors"},
-    "report": {"errors"},
+    "imagery": {"system", "geometry", "errors"},
+    "storage": {"system", "geometry", "files", "errors"},
+    "fusion": {"system", "geometry", "files", "errors"},
+    "training": {"system", "fusion", "errors"},
+    "evaluation": {"system", "geometry", "errors"},
+    "report": {"system", "errors"},
     "metrics": {"errors"},
-    "scout": {"geometry", "imagery", "plan", "recipe", "errors"},
+    "scout": {"system", "geometry", "imagery", "plan", "recipe", "errors"},
 }
 
 
