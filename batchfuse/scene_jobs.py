@@ -25,6 +25,7 @@ from batchfuse.imagery.reference import reference_of
 from batchfuse.imagery.scene import MaskRule, Scene, Source
 from batchfuse.imagery.target import SceneGrid, Target, scene_grid
 from batchfuse.imagery.volume_alignment import VolumeAlignment
+from batchfuse.imagery.volume_header import header_bytes
 from batchfuse.job import Job, Ranges
 from batchfuse.recipe import Export, MaskSettings, Recipe, SourceSettings
 
@@ -272,6 +273,8 @@ def _warnings(
     yield from far_apart(sources)
     for source in sources:
         yield from source.warnings
+    if reference.is_volume:
+        yield from header_bytes(reference.files[0])[1]
 
 
 def _ranges(recipe: Recipe, role: str) -> Ranges:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from batchfuse.geometry.grid import Grid
 from batchfuse.geometry.volume_grid import VolumeGrid
+from batchfuse.imagery.volume_header import header_bytes
 from batchfuse.job import Job
 from batchfuse.storage.nifti_header import header_for
 from batchfuse.storage.store import Layout, RasterLayout, VolumeLayout
@@ -41,6 +42,7 @@ def _volume_layout(work: Work) -> VolumeLayout:
     grid = job.scene.grid
     assert isinstance(grid, VolumeGrid)
     scale, offset = (None if values is None else values[0] for values in (made.scale, made.offset))
+    reference, _ = header_bytes(job.reference.files[0])
     return VolumeLayout(
         grid=grid,
         dtype=job.dtype,
@@ -52,7 +54,7 @@ def _volume_layout(work: Work) -> VolumeLayout:
         offset=offset,
         units=_units(job),
         long_name=_long_name(job),
-        header=header_for(job.reference.files[0].path, grid, job.dtype, scale, offset),
+        header=header_for(reference, grid, job.dtype, scale, offset),
     )
 
 

@@ -25,7 +25,16 @@ import zarr
 from click.testing import CliRunner
 from numpy.typing import NDArray
 from test_store import contents
-from volume_stores import AFFINE, anatomy, oblique, oriented, volume_layout, write_nifti, write_volume_store
+from volume_stores import (
+    AFFINE,
+    anatomy,
+    oblique,
+    oriented,
+    reference_header,
+    volume_layout,
+    write_nifti,
+    write_volume_store,
+)
 
 from batchfuse.cli import commands
 from batchfuse.errors import StoreError
@@ -271,7 +280,10 @@ def test_only_what_must_differ_does(tmp_path: Path, kind: str) -> None:
     if kind not in ("4-D", "uint8 with a slope"):
         assert [e.get_content() for e in found.extensions] == [e.get_content() for e in loaded.extensions]
     if kind == "pair":
-        assert header_for(tmp_path / "r.img", store.grid, "float32", None, None) == store.layout.header
+        assert (
+            header_for(reference_header(tmp_path / "r.img"), store.grid, "float32", None, None)
+            == store.layout.header
+        )
 
 
 @pytest.mark.parametrize(("qform", "sform"), [(1, 1), (1, 0), (0, 2), (0, 0)])
@@ -283,7 +295,7 @@ def test_a_cropped_volume_keeps_its_place(
     best = nibabel.load(reference).affine
     whole = VolumeGrid.of((20, 26, 31), best)
     grid = whole.cropped(Window(start, tuple(a + 9 for a in start)))
-    header = read_header(header_for(reference, grid, "float32", None, None))
+    header = read_header(header_for(reference_header(reference), grid, "float32", None, None))
     assert header.get_data_shape() == (9, 9, 9)
     np.testing.assert_allclose(header.get_best_affine(), grid.affine, atol=1e-4)
     if qform:
@@ -295,17 +307,15 @@ def test_a_cropped_volume_keeps_its_place(
 def test_more_voxels_than_nifti_1_counts_make_a_header_of_nifti_2(tmp_path: Path) -> None:
     reference = write_nifti(tmp_path / "r.nii", anatomy(), header={"descrip": b"kept"})
     grid = VolumeGrid.of((20, 26, 31), AFFINE).cropped(Window((0, 0, 0), (2, 2, 40_000)))
-    header = read_header(header_for(reference, grid, "uint8", 0.5, 0.0))
+    header = read_header(header_for(reference_header(reference), grid, "uint8", 0.5, 0.0))
     assert (header.sizeof_hdr, header.get_data_shape(), header["descrip"]) == (540, (40_000, 2, 2), b"kept")
     np.testing.assert_allclose(header.get_best_affine(), AFFINE)
 
 
-@pytest.mark.parametrize("content", [b"", b"no header", bytes(400), b"\x1f\x8b\x08broken"])
-def test_what_has_no_header_is_refused_in_one_line(tmp_path: Path, content: bytes) -> None:
-    (tmp_path / "r.nii").write_bytes(content)
-    with pytest.raises(StoreError, match=r"r\.nii: its NIfTI header can't be read") as caught:
-        header_for(tmp_path / "r.nii", VolumeGrid.of((1, 1, 1), np.eye(4)), "uint8", None, None)
-    assert "\n" not in str(caught.value)
+@pytest.mark.parametrize("content", [b"", b"no header", bytes(400), b"\x5c\1\0\0"])
+def test_what_is_no_header_is_refused(content: bytes) -> None:
+    with pytest.raises(ValueError, match="doesn't begin as a NIfTI file does"):
+        header_for(content, VolumeGrid.of((1, 1, 1), np.eye(4)), "uint8", None, None)
 
 
 # --- nothing is lost ----------------------------------------------------------------------------

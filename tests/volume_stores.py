@@ -12,6 +12,7 @@ from nibabel.orientations import axcodes2ornt, inv_ornt_aff, ornt_transform
 from numpy.typing import NDArray
 
 from batchfuse.geometry.volume_grid import VolumeGrid
+from batchfuse.imagery.volume_header import header_bytes, read_header
 from batchfuse.storage.nifti_header import header_for
 from batchfuse.storage.store import Store, VolumeLayout
 
@@ -77,13 +78,18 @@ def write_nifti(
     return path
 
 
+def reference_header(path: Path) -> bytes:
+    """The header that a store begins with: that of the file, mended."""
+    return header_bytes(read_header(path).file)[0]
+
+
 def volume_layout(reference: Path, dtype: str = "float32", **layout: Any) -> VolumeLayout:
     """The layout of a store on the grid of a NIfTI file."""
     image = nibabel.load(reference)
     grid = VolumeGrid.of(image.shape[2::-1], image.affine)
     layout.setdefault("fill", math.nan if dtype[0] == "f" else 0)
     layout.setdefault("tile_sizes", (8, 12, 16))
-    header = header_for(reference, grid, dtype, layout.get("scale"), layout.get("offset"))
+    header = header_for(reference_header(reference), grid, dtype, layout.get("scale"), layout.get("offset"))
     return VolumeLayout(grid=grid, dtype=dtype, header=header, **layout)
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from batchfuse.errors import SourceError
 from batchfuse.imagery.scene import Band, Source, refuse_impossible, refuse_unusable
-from batchfuse.imagery.volume_header import has_volume_header, read_header
+from batchfuse.imagery.volume_header import has_volume_header, partner, read_header
 
 __all__ = ["is_volume", "open_volumes"]
 
@@ -23,10 +23,7 @@ def is_volume(path: Path) -> bool:
         return True
     if not name.endswith((".hdr", ".img")):
         return False
-    stem = path.name[: len(name) - 4]
-    ends = (".hdr", ".hdr.gz", ".HDR", ".HDR.GZ")
-    headers = [path] if name.endswith(".hdr") else [path.with_name(stem + end) for end in ends]
-    return any(has_volume_header(header) for header in headers)
+    return has_volume_header(path if name.endswith(".hdr") else partner(path, ".hdr"))
 
 
 def open_volumes(

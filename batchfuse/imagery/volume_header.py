@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import logging
 import math
 import zlib
 from dataclasses import dataclass
@@ -17,16 +16,25 @@ from numpy.typing import NDArray
 from batchfuse.errors import SourceError
 from batchfuse.geometry.volume_grid import VolumeGrid, millimetres
 from batchfuse.imagery.files import DICOM_REMEDY, fault_of, identified
+from batchfuse.imagery.mended_header import MAGIC, SIZES, mended
+from batchfuse.imagery.nifti_extensions import LONGEST_TAIL, good_extensions
 from batchfuse.imagery.scene import SourceFile
 
 if TYPE_CHECKING:
     from nibabel.nifti1 import Nifti1Header
 
-__all__ = ["GZIP", "VolumeHeader", "has_volume_header", "header_of", "read_header"]
+__all__ = [
+    "GZIP",
+    "VolumeHeader",
+    "has_volume_header",
+    "header_bytes",
+    "header_of",
+    "partner",
+    "read_header",
+]
 
 GZIP = b"\x1f\x8b"
-SIZES = {348: "NIfTI-1", 540: "NIfTI-2"}  # bytes of a header, which its first number says in its byte order
-MAGIC = {348: slice(344, 347), 540: slice(4, 7)}
+PIECE = 64 * 1024  # bytes read at once of what is compressed
 LONGEST, LARGEST = 10**6, 4 * 10**10  # voxels along an edge, and in a volume: more is damage
 DEFLATED = 1032  # bytes that one byte of a gzip file can become at most
 CIFTI = range(3000, 3100)  # intent codes of grayordinates and their connections
@@ -43,8 +51,6 @@ REFUSED = {
     2304: COLOUR,
 }
 """By NIfTI's code of the type."""
-silent = logging.Logger("batchfuse.nifti")  # nibabel tells each small flaw of a header that it mends
-silent.addHandler(logging.NullHandler())
 
 
 @dataclass(frozen=True)
@@ -53,6 +59,12 @@ class VolumeHeader:
 
     file: SourceFile
     """The file that was named, with its partner where .hdr and .img belong together."""
+    told: Path
+    """The file that holds the header."""
+    fields: bytes
+    """The header as a .nii file begins, little-endian, its flaws mended: 348 or 540 bytes."""
+    order: str
+    """Byte order of the file, "<" or ">"."""
     data: Path
     """The file that holds the voxels."""
     start: int
@@ -92,6 +104,30 @@ def header_of(file: SourceFile) -> VolumeHeader:
     return read_header(file.path)
 
 
+def header_bytes(file: SourceFile) -> tuple[bytes, tuple[str, ...]]:
+    """The header of a file as a .nii file begins, up to the voxels, and what had to be left out of it.
+
+    Its fields are those that ``read_header`` goes by, mended and little-endian, and its extensions follow,
+    but for damaged ones. Of a little-endian .nii without flaws these are its own bytes.
+
+    Raises:
+        SourceError: the file can't be read.
+    """
+    found = header_of(file)
+    size = len(found.fields)
+    length = found.start - size if found.told == found.data else LONGEST_TAIL
+    try:
+        raw = _head(found.told, size + min(length, LONGEST_TAIL))[size:]
+    except OSError as error:
+        raise SourceError(f"{found.told} can't be read: {error.strerror}") from error
+    tail, lost = good_extensions(raw, found.order, length if found.told == found.data else len(raw))
+    told = tuple(
+        f"{file.path} has {what} among its NIfTI extensions: left out of the fused volume's header"
+        for what in lost
+    )
+    return found.fields + tail, told
+
+
 def read_header(path: Path) -> VolumeHeader:
     """What a file, or either file of a .hdr/.img pair, says.
 
@@ -100,20 +136,21 @@ def read_header(path: Path) -> VolumeHeader:
     """
     from nibabel.spatialimages import HeaderDataError
 
-    told = _partner(path, ".hdr") if _has_suffix(path, ".img") else path
+    told = partner(path, ".hdr") if _has_suffix(path, ".img") else path
     if fault := fault_of(path) or (told != path and fault_of(told)):
         raise SourceError(f"{fault} (the header of {path})" if not fault.startswith(str(path)) else fault)
     try:
         raw = _head(told, max(SIZES))
         size, magic = _recognised(told, raw)
-        header = _checked(path, raw[:size], size)
+        order = _order(raw) or "<"
+        header, flaws = _checked(path, raw[:size], order)
         data = told if magic[1:2] == b"+" else _beside(told)
         # a single file with no offset at all means the first place there can be, as niftilib has it
         least = size + 4 if data == told else 0
         start = max(least, int(header["vox_offset"]))
         shape = _shape(path, header)
         scale, offset = header.get_slope_inter()
-        grid, warnings = _place(path, header, shape)
+        grid, doubts = _place(path, header, shape)
     except (HeaderDataError, ValueError, OverflowError) as error:  # the last two of numbers such as NaN
         raise SourceError(
             f"{path} has a damaged NIfTI header ({error}): mend it, or convert it again"
@@ -123,40 +160,49 @@ def read_header(path: Path) -> VolumeHeader:
     compressed = _begins(data, GZIP)
     found = VolumeHeader(
         file=identified(path, [part for part in {told, data} if part != path]),
+        told=told,
+        fields=header.binaryblock,
+        order=order,
         data=data,
         start=start,
         compressed=compressed,
-        dtype=np.dtype(header.get_data_dtype()),
+        dtype=np.dtype(header.get_data_dtype()).newbyteorder(order),
         volumes=shape[3],
         grid=grid,
         scale=1.0 if scale is None else float(scale),
         offset=0.0 if offset is None else float(offset),
-        warnings=warnings,
+        warnings=(*(f"{path}: {flaw}" for flaw in flaws), *doubts),
     )
-    length = data.stat().st_size
-    if length * (DEFLATED if compressed else 1) < found.size:
-        raise SourceError(
-            f"{data} is cut off: its header promises {found.size:,} bytes, and it has {length:,}"
-            f"{' compressed' if compressed else ''}: copy or download it again"
-        )
+    _refuse_cut_off(found)
     return found
 
 
+def _refuse_cut_off(found: VolumeHeader) -> None:
+    length = found.data.stat().st_size
+    if length * (DEFLATED if found.compressed else 1) < found.size:
+        raise SourceError(
+            f"{found.data} is cut off: its header promises {found.size:,} bytes, and it has {length:,}"
+            f"{' compressed' if found.compressed else ''}: copy or download it again"
+        )
+
+
 def _head(path: Path, length: int) -> bytes:
-    """The first bytes of a file, inflated."""
-    with path.open("rb") as stream:
-        raw = stream.read(64 * 1024)
-    if not raw.startswith(GZIP):
-        return raw[:length]
+    """The first bytes of a file, inflated, and no more of it than that."""
     found = b""
-    try:
-        while raw and len(found) < length:  # the members of gzip files may be small
-            inflater = zlib.decompressobj(31)
-            found += inflater.decompress(raw, length - len(found))
-            raw = inflater.unused_data
-    except zlib.error as error:
-        if not found:
-            raise SourceError(f"{path} is damaged ({error}): copy or download it again") from error
+    with path.open("rb") as stream:
+        raw = stream.read(PIECE)
+        if not raw.startswith(GZIP):
+            return raw[:length] + stream.read(max(0, length - len(raw)))
+        inflater = zlib.decompressobj(31)
+        try:
+            while len(found) < length and (raw := raw or stream.read(PIECE)):
+                if inflater.eof:  # the members of gzip files may be small
+                    inflater = zlib.decompressobj(31)
+                found += inflater.decompress(raw, length - len(found))
+                raw = inflater.unused_data if inflater.eof else inflater.unconsumed_tail
+        except zlib.error as error:
+            if not found:
+                raise SourceError(f"{path} is damaged ({error}): copy or download it again") from error
     return found
 
 
@@ -191,18 +237,12 @@ def _recognised(path: Path, raw: bytes) -> tuple[int, bytes]:
     raise SourceError(f"{path} is not NIfTI (its magic is {magic!r}): convert it first")
 
 
-def _checked(path: Path, raw: bytes, size: int) -> Nifti1Header:
-    """The header, small flaws mended as nibabel does; HeaderDataError for great ones."""
-    from nibabel.nifti1 import Nifti1Header, Nifti1PairHeader
-    from nibabel.nifti2 import Nifti2Header, Nifti2PairHeader
-
-    single = raw[MAGIC[size]][1:2] == b"+"
-    kinds = (Nifti1Header, Nifti1PairHeader) if size == 348 else (Nifti2Header, Nifti2PairHeader)
-    header: Nifti1Header = kinds[0 if single else 1](raw, _order(raw), check=False)  # type: ignore[no-untyped-call]
-    if refused := REFUSED.get(int(header["datatype"])):
+def _checked(path: Path, raw: bytes, order: str) -> tuple[Nifti1Header, tuple[str, ...]]:
+    """The header, mended, and what of it was; HeaderDataError where it can't be."""
+    at = {348: 70, 540: 12}[len(raw)]
+    if refused := REFUSED.get(int(np.frombuffer(raw[at : at + 2], f"{order}i2")[0])):
         raise SourceError(f"{path} has {refused}")
-    header.check_fix(silent)
-    return header
+    return mended(raw, order)
 
 
 def _shape(path: Path, header: Nifti1Header) -> tuple[int, int, int, int]:
@@ -262,13 +302,8 @@ def _place(
 
 def _apart(header: Nifti1Header, shape: tuple[int, int, int, int]) -> float | None:
     """How far apart sform and qform place the voxels, in mm, None where it is no matter."""
-    from nibabel.spatialimages import HeaderDataError
-
     sform = np.asarray(header.get_sform(), np.float64)
-    try:
-        qform = np.asarray(header.get_qform(), np.float64)
-    except HeaderDataError:  # not used anyway
-        return None
+    qform = np.asarray(header.get_qform(), np.float64)
     corners = np.array([(*c, 1.0) for c in itertools.product(*((0.0, n - 1.0) for n in shape[:3]))]).T
     apart: NDArray[np.float64] = (qform - sform)[:3] @ corners
     voxels = np.linalg.solve(sform[:3, :3], apart)
@@ -281,18 +316,23 @@ def _has_suffix(path: Path, suffix: str) -> bool:
     return path.name.lower().endswith((suffix, f"{suffix}.gz"))
 
 
-def _partner(path: Path, suffix: str) -> Path:
-    """The file that belongs to a .hdr or .img, compressed or not; where there is none, what it would be."""
-    name = path.name[:-3] if path.name.lower().endswith(".gz") else path.name
-    upper = name.endswith(name[-4:].upper())
-    ends = [suffix, f"{suffix}.gz"]
-    ends = [e.upper() for e in ends] + ends if upper else ends + [e.upper() for e in ends]
-    candidates = [path.with_name(name[:-4] + end) for end in ends]
+def partner(path: Path, suffix: str) -> Path:
+    """The file that belongs to a .hdr or .img, compressed or not; where there is none, what it would be.
+
+    Of several the one that is written as ``path`` is: in capitals or not, compressed or not.
+    """
+    packed = path.name[-3:] if path.name.lower().endswith(".gz") else ""
+    name = path.name.removesuffix(packed)
+    ends = [suffix, suffix.upper()]
+    if name.endswith(name[-4:].upper()):
+        ends.reverse()
+    packings = dict.fromkeys((packed, "", ".gz", ".GZ"))
+    candidates = [path.with_name(name[:-4] + end + packing) for packing in packings for end in ends]
     return next((c for c in candidates if c.is_file()), candidates[0])
 
 
 def _beside(header: Path) -> Path:
-    data = _partner(header, ".img")
+    data = partner(header, ".img")
     if not data.is_file():
         raise SourceError(
             f"{header} is the header of a pair and {data.name} is not beside it: copy or download both"

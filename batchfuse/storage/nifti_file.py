@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from batchfuse.geometry.window import Window
 from batchfuse.storage.files import refusals
-from batchfuse.storage.nifti_header import file_header, signature_in
+from batchfuse.storage.nifti_header import signature_in
 
 __all__ = ["nifti_signature_of", "write_nifti"]
 
@@ -68,8 +68,9 @@ def write_nifti(header: bytes, shape: tuple[int, ...], dtype: str, pieces: Piece
 def nifti_signature_of(path: Path) -> dict[str, Any] | None:
     """What the file at ``path`` was made of, or None where it is no file of ours."""
     try:
-        return signature_in(file_header(path))
-    except (OSError, EOFError, ValueError, zlib.error):
+        with gzip.open(path) as file:
+            return signature_in(cast("BinaryIO", file))
+    except (OSError, EOFError, zlib.error):
         return None
 
 

@@ -1,40 +1,32 @@
-"""NIfTI headers as bytes: what a store keeps of its reference's, and what an export says (nibabel)."""
+"""NIfTI headers as bytes: what a store keeps of its reference's, and what an export says (nibabel).
+
+All of them are as a .nii file begins, little-endian and without flaws: the reader of the reference made them
+so (``imagery.volume_header``), or this module did.
+"""
 
 from __future__ import annotations
 
-import gzip
-import io
 import json
-import sys
-import warnings
-import zlib
-from collections.abc import Mapping
-from pathlib import Path
-from typing import Any
+import struct
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, BinaryIO
 
 import nibabel
 import numpy as np
-from nibabel.nifti1 import Nifti1Extension, Nifti1Extensions, data_type_codes
+from nibabel.nifti1 import Nifti1Extension, data_type_codes
 from nibabel.spatialimages import HeaderDataError
 from numpy.typing import NDArray
 
-from batchfuse.errors import StoreError, said
+from batchfuse.errors import said
 from batchfuse.geometry.volume_grid import VolumeGrid, millimetres
 
-__all__ = ["export_header", "file_header", "header_for", "read_header", "signature_in", "stored_type"]
+__all__ = ["export_header", "header_for", "read_header", "signature_in", "stored_type"]
 
 Header = Any
 """A nibabel.Nifti1Header or Nifti2Header: nibabel has no types."""
 
-KINDS: Mapping[bytes, Any] = {
-    b"n+1": nibabel.Nifti1Header,
-    b"ni1": nibabel.nifti1.Nifti1PairHeader,
-    b"n+2": nibabel.Nifti2Header,
-    b"ni2": nibabel.nifti2.Nifti2PairHeader,
-}
-"""nibabel's headers by the magic of the file."""
-MAGIC = {348: 344, 540: 4}
-"""Where the magic stands, by the size of the header."""
+KINDS: Mapping[int, Any] = {348: nibabel.Nifti1Header, 540: nibabel.Nifti2Header}
+"""nibabel's headers by their size, which stands at the beginning."""
 LONGEST = 32767
 """Voxels along an axis that NIfTI-1 can count."""
 ALIGNED = 2
@@ -43,22 +35,23 @@ COMMENT = 6
 """NIFTI_ECODE_COMMENT."""
 SIGNATURE = b"BATCHFUSE "
 """How the comment begins that says what an export was made of."""
+LONGEST_OURS = 2**25
+"""Bytes of a header that may be ours: its reference's extensions are less."""
 TEXTS = ("data_type", "db_name", "aux_file", "intent_name")
 """Fields of free text, beside descrip."""
 
 
 def header_for(
-    reference: Path, grid: VolumeGrid, dtype: str, scale: float | None, offset: float | None
+    reference: bytes, grid: VolumeGrid, dtype: str, scale: float | None, offset: float | None
 ) -> bytes:
-    """Make the header that a store keeps: that of the reference's file, its extensions included.
+    """Make the header that a store keeps: that of its reference, extensions included.
 
-    Each field and extension is as in the file; of a native little-endian file (.nii or .nii.gz) the bytes
-    are the same. What is set, and only where it says something else: the shape (three axes), type, slope and
-    intercept; the offsets of both forms where the grid is cropped; magic and offset of the voxels for a pair
-    of files. A header that can't count so many voxels becomes one of NIfTI-2.
+    What is set, and only where it says something else: the shape (three axes), type, slope and intercept,
+    the offset of the voxels, and both forms where the grid is cropped. A header that can't count so many
+    voxels becomes one of NIfTI-2.
 
     Args:
-        reference: a .nii, .nii.gz, .hdr or .img.
+        reference: the reference's header.
         grid: of the fused volume: the reference's, or cut out of its lattice.
         dtype: of the stored values; float16, which NIfTI lacks, is said to be float32.
         scale: physical value = stored value · scale + offset.
@@ -68,13 +61,9 @@ def header_for(
         Bytes as a .nii file begins with, up to the voxels.
 
     Raises:
-        StoreError: the file can't be read, or has no NIfTI header.
+        ValueError: it is no header.
     """
-    try:
-        content = file_header(reference)
-        header, tail = _single(content)
-    except (OSError, EOFError, ValueError, zlib.error, HeaderDataError) as error:
-        raise StoreError(f"{reference}: its NIfTI header can't be read ({said(error)})") from None
+    header, tail = _parts(reference)
     header = _with_room(header, grid)
     _set_place(header, grid)
     _set_values(header, dtype, scale, offset)
@@ -104,7 +93,7 @@ def export_header(
         keep_text: keep the reference's own texts and extensions, which may name the patient.
         keep_display: keep the reference's display range: the values are in its units.
     """
-    header, tail = _single(stored)
+    header, tail = _parts(stored)
     _set_values(header, dtype, *packing)
     header["descrip"] = description.encode("ascii", "replace")[:79]
     # the fused values are none of the statistics or labels that the reference may have been
@@ -113,17 +102,14 @@ def export_header(
         header[name] = 0
     if not keep_display:
         header["cal_min"] = header["cal_max"] = 0
-    extensions = Nifti1Extensions()
-    if keep_text:
-        extensions.extend(_extensions(header, tail))
-    else:
+    extensions = list(_extensions(tail)) if keep_text else []
+    if not keep_text:
         for name in TEXTS:
             # NIfTI-2 has dropped some
             if name in header.keys():  # noqa: SIM118  (a header is no dict)
                 header[name] = b""
     comment = SIGNATURE + json.dumps(signature, sort_keys=True).encode()
-    extensions.append(Nifti1Extension(COMMENT, comment))
-    return _bytes(header, _tail(extensions))
+    return _bytes(header, _tail([*extensions, (COMMENT, comment)]))
 
 
 def read_header(content: bytes) -> Header:
@@ -131,24 +117,22 @@ def read_header(content: bytes) -> Header:
 
     Raises ValueError where it is damaged.
     """
-    header, tail = _single(content)
-    try:
-        header.extensions = _extensions(header, tail)
-    except HeaderDataError as error:
-        raise ValueError(said(error)) from None
+    header, tail = _parts(content)
+    header.extensions.extend(Nifti1Extension(code, text) for code, text in _extensions(tail))
     return header
 
 
-def signature_in(content: bytes) -> dict[str, Any] | None:
-    """What the header of an export says it was made of, or None where it isn't one of ours."""
+def signature_in(file: BinaryIO) -> dict[str, Any] | None:
+    """What the header at the beginning of an inflated file says it was made of; None where it isn't ours."""
     try:
-        comments = [e for e in read_header(content).extensions if e.get_code() == COMMENT]
-        for comment in comments:
-            text = bytes(comment.get_content()).rstrip(b"\0")
-            if text.startswith(SIGNATURE):
+        start = file.read(max(KINDS))
+        end = min(int(_parts(start)[0]["vox_offset"]), LONGEST_OURS)
+        content = (start + file.read(max(0, end - len(start))))[:end]
+        for code, text in _extensions(_parts(content)[1]):
+            if code == COMMENT and text.startswith(SIGNATURE):
                 found = json.loads(text.removeprefix(SIGNATURE))
                 return found if isinstance(found, dict) else None
-    except (ValueError, HeaderDataError):
+    except (ValueError, OverflowError, RecursionError):
         return None
     return None
 
@@ -158,68 +142,35 @@ def stored_type(dtype: str) -> str:
     return "float32" if dtype == "float16" else dtype
 
 
-def file_header(path: Path) -> bytes:
-    """A NIfTI file from its beginning to its voxels; of a pair, all of the .hdr.
-
-    Raises OSError, EOFError, zlib.error or ValueError where it is none.
-    """
-    names = {".img": ".hdr", ".IMG": ".HDR"}
-    stem, compressed = (path.stem, path.suffix) if path.suffix.lower() == ".gz" else (path.name, "")
-    if (ending := Path(stem).suffix) in names:
-        path = path.with_name(stem.removesuffix(ending) + names[ending] + compressed)
-    with path.open("rb") as file:
-        packed = file.read(2) == b"\x1f\x8b"
-    with gzip.open(path) if packed else path.open("rb") as file:
-        start = file.read(540)
-        header = _parsed(start)
-        if header.is_single:
-            end = max(int(header["vox_offset"]), header.sizeof_hdr)
-            return bytes(start + file.read(max(0, end - len(start))))[:end]
-        return bytes(start + file.read())
+def _parts(content: bytes) -> tuple[Header, bytes]:
+    """The fields, and what follows them; ValueError where it is no header."""
+    kind = KINDS.get(int.from_bytes(content[:4], "little"))
+    if kind is None or len(content) < (size := kind.sizeof_hdr):
+        raise ValueError("it doesn't begin as a NIfTI file does")
+    try:
+        return kind(content[:size], "<", check=False), content[size:]
+    except HeaderDataError as error:
+        raise ValueError(said(error)) from None
 
 
-def _parsed(content: bytes) -> Header:
-    """The fields, without extensions, in the byte order of the file."""
-    for size, at in MAGIC.items():
-        sizes = {int.from_bytes(content[:4], order) for order in ("little", "big")}
-        kind: Any = KINDS.get(content[at : at + 3])
-        if kind is not None and size in sizes and len(content) >= size:
-            return kind(content[:size], check=False)
-    raise ValueError("it doesn't begin as NIfTI does")
+def _extensions(tail: bytes) -> Iterator[tuple[int, bytes]]:
+    """Code and content of each extension, without the zeros that fill it up; ValueError of damage."""
+    at = 4 if tail[:1] > b"\0" else len(tail)
+    while at + 8 <= len(tail):
+        size, code = struct.unpack_from("<ii", tail, at)
+        if size < 8 or at + size > len(tail):
+            raise ValueError("an extension of its header is damaged")
+        yield code, tail[at + 8 : at + size].rstrip(b"\0")
+        at += size
 
 
-def _single(content: bytes) -> tuple[Header, bytes]:
-    """The fields as little-endian ones of a single file, and what follows them: untouched where they were."""
-    header = _parsed(content)
-    size = header.sizeof_hdr
-    if header.is_single and header.endianness == "<":
-        return header, content[size:]
-    extensions = _extensions(header, content[size:])
-    native = header if header.endianness == "<" else header.as_byteswapped("<")
-    kind: Any = nibabel.Nifti1Header if size == 348 else nibabel.Nifti2Header
-    single = kind(native.binaryblock, "<", check=False)
-    single["magic"] = kind.single_magic
-    return single, _tail(extensions)
-
-
-def _extensions(header: Header, tail: bytes) -> Nifti1Extensions:
-    """What stands between the fields and the voxels."""
-    if len(tail) < 4 or not tail[0]:
-        return Nifti1Extensions()
-    swapped = (header.endianness == "<") != (sys.byteorder == "little")
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of sizes that are no multiple of 16
-        found: Nifti1Extensions = header.exts_klass.from_fileobj(io.BytesIO(tail[4:]), len(tail) - 4, swapped)
-        return found
-
-
-def _tail(extensions: Nifti1Extensions) -> bytes:
-    if not extensions:
-        return bytes(4)
-    file = io.BytesIO(b"\1\0\0\0")
-    file.seek(4)
-    extensions.write_to(file, sys.byteorder != "little")
-    return file.getvalue()
+def _tail(extensions: Iterable[tuple[int, bytes]]) -> bytes:
+    """What follows the fields of a header with these extensions."""
+    told = b""
+    for code, content in extensions:
+        size = -(-(len(content) + 8) // 16) * 16
+        told += struct.pack("<ii", size, code) + content.ljust(size - 8, b"\0")
+    return b"\1\0\0\0" + told if told else bytes(4)
 
 
 def _bytes(header: Header, tail: bytes) -> bytes:
