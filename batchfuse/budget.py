@@ -25,7 +25,7 @@ from batchfuse.profile import Profile
 from batchfuse.report.mosaic import AREA, TOGETHER
 from batchfuse.report.progress import sized
 
-__all__ = ["Need", "memory_of_a_worker", "told_want", "within_memory"]
+__all__ = ["Need", "memory_of", "memory_of_a_worker", "told_want", "windows_of_a_tile", "within_memory"]
 
 # measured with benchmarks/memory_promise.py on a CPU, rounded up
 PROCESS_BYTES = 470_000_000  # Python with its libraries
@@ -39,6 +39,7 @@ COUNTED_BYTES = 7  # a pixel of a source finer than the grid, besides its bands,
 FLOAT_BYTES = 18  # a pixel of a source that is scaled in float64, besides its bands
 SURELY_HALVED = 1.05  # times the most that is read at once
 UPRIGHT = 1.1  # times the pixels under a tile, at most so many are in the box around them
+WINDOW = 256  # edge of the cores that the network computes at once on a CPU
 SMALLEST = 64  # edge of a tile that is still worth asking for
 
 
@@ -52,6 +53,10 @@ class Need:
     """Bytes of the pixels in the scenes' raster files."""
     tiles: tuple[tuple[int, int], ...]
     """Bytes that a tile needs while it is fused, and how many need that: the most demanding first."""
+    window: int = 0
+    """Bytes that each further window needs which the network computes of one tile at the same time."""
+    windows: int = 1
+    """Windows that the largest tile has."""
 
     @classmethod
     def of(cls, jobs: Sequence[Job], edge: int | None = None) -> Need:
@@ -63,26 +68,65 @@ class Need:
         tiles: Counter[int] = Counter()
         for job in jobs:
             tiles.update(_tiles(job, edge))
-        return cls(process, sum(map(_read, jobs)), tuple(sorted(tiles.items(), reverse=True)))
+        return cls(
+            process,
+            sum(map(_read, jobs)),
+            tuple(sorted(tiles.items(), reverse=True)),
+            max((job.network_bytes for job in jobs), default=0),
+            max((_windows(job, edge) for job in jobs), default=1),
+        )
 
-    def memory(self, threads: int) -> int:
-        """Bytes with so many tiles at once, the most demanding ones; each thread opens the files anew."""
+    def memory(self, threads: int, windows: int = 1) -> int:
+        """Bytes with so many tiles at once, the most demanding ones; each thread opens the files anew.
+
+        The network computes a window of each, and further ones until there are so many in all.
+        """
         total = self.process + min(threads * self.files, CACHE)
+        tiles = self.at_once(threads)
         for tile, many in self.tiles:
             total += min(threads, many) * tile
             threads -= min(threads, many)
-        return total
+        return total + max(0, min(windows, tiles * self.windows) - tiles) * self.window
+
+    def at_once(self, threads: int) -> int:
+        """Tiles in hand at a time, of so many at most."""
+        return min(threads, sum(many for _, many in self.tiles))
+
+    def windows_within(self, limit: int, threads: int) -> int:
+        """Windows that may be computed at a time in so many tiles at once: one of each at the least."""
+        left = limit - self.memory(threads)
+        return self.at_once(threads) + max(0, left // max(1, self.window))
 
 
-def memory_of_a_worker(jobs: Iterable[Job], threads: int, edge: int | None = None) -> int:
+def memory_of_a_worker(jobs: Iterable[Job], threads: int, windows: int = 1, edge: int | None = None) -> int:
     """Bytes of resident memory that a worker needs at most, which fuses so many tiles of the scenes at once.
 
     Args:
         jobs: the scenes.
         threads: tiles at once, of one scene or of several.
+        windows: that the network computes at once, where there are fewer tiles than cores.
         edge: as if tiles were no longer than this.
     """
-    return Need.of(list(jobs), edge).memory(threads)
+    return Need.of(list(jobs), edge).memory(threads, windows)
+
+
+def memory_of(jobs: Iterable[Job], profile: Profile) -> int:
+    """Bytes of resident memory that a worker of a profile needs at most."""
+    need, (_, threads) = Need.of(list(jobs)), profile.numbers()
+    return need.memory(threads, _windows_at_once(need, profile))
+
+
+def windows_of_a_tile(jobs: Iterable[Job], profile: Profile, most: int) -> int:
+    """Windows that the network computes at once in each tile: at most what the profile's memory allows."""
+    if profile.memory_bytes is None or most == 1:
+        return most
+    need, (_, threads) = Need.of(list(jobs)), profile.numbers()
+    return min(most, need.windows_within(profile.memory_bytes, threads) // need.at_once(threads))
+
+
+def _windows_at_once(need: Need, profile: Profile) -> int:
+    limit, (_, threads) = profile.memory_bytes, profile.numbers()
+    return profile.windows if limit is None else min(profile.windows, need.windows_within(limit, threads))
 
 
 def _tiles(job: Job, edge: int | None) -> Counter[int]:
@@ -115,6 +159,12 @@ def _fused(job: Job, pixels: int, spans: Sequence[tuple[float, bool]]) -> int:
             # the sources are read one after the other, and then the network works
             passing = max(passing, _read_at_once(pixels * finer, upright) * _finer_bytes(source))
     return task + passing
+
+
+def _windows(job: Job, edge: int | None) -> int:
+    """Windows that the network cuts the core of a tile into."""
+    sides = [min(size, edge or size, n) for size, n in zip(job.tiling.sizes, job.tiling.shape, strict=True)]
+    return math.prod(-(-side // WINDOW) for side in sides)
 
 
 def _read_at_once(pixels: float, upright: bool) -> int:
@@ -203,9 +253,9 @@ def within_memory(jobs: Iterable[Job], profile: Profile) -> Profile:
 
 def _remedy(jobs: Sequence[Job], limit: int) -> str:
     edge = max(max(job.tiling.sizes) for job in jobs)
-    while edge > SMALLEST and memory_of_a_worker(jobs, 1, edge) > limit:
+    while edge > SMALLEST and memory_of_a_worker(jobs, 1, edge=edge) > limit:
         edge //= 2
-    least = memory_of_a_worker(jobs, 1, edge)
+    least = memory_of_a_worker(jobs, 1, edge=edge)
     if least <= limit:
         return f"say `tiles.size: {edge}`, which needs {sized(least)}, or allow more"
     return f"allow at least {sized(least)}, with `tiles.size: {edge}`"
@@ -215,8 +265,7 @@ def told_want(jobs: Iterable[Job], profile: Profile) -> str | None:
     """A sentence where this machine has less memory than all of its workers need, and no limit is set."""
     if profile.memory_bytes is not None or profile.is_elsewhere:
         return None
-    workers, threads = profile.numbers()
-    wanted, there = workers * memory_of_a_worker(jobs, threads), memory()
+    wanted, there = profile.numbers()[0] * memory_of(jobs, profile), memory()
     if wanted <= there:
         return None
     return (

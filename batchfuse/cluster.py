@@ -79,8 +79,8 @@ class Pool(Protocol):
     def dashboard(self) -> str | None:
         """The URL where a person sees what the workers are at, or None."""
 
-    def kernel_threads(self, tiles: int) -> int | None:
-        """The network's own threads in each task of a run of so many tiles; None leaves them alone."""
+    def windows_each(self, tiles: int) -> int | None:
+        """Windows that the network computes at once in each tile of a run of so many; None leaves it open."""
 
     def submit(self, function: Callable[..., Any], item: tuple[Any, ...]) -> Any:
         """The future of ``function(*item)``."""
@@ -260,7 +260,7 @@ class ThreadPool:
         self.workers = (Worker(this_worker()[0], self.device, threads),)
         self._executor = ThreadPoolExecutor(threads, thread_name_prefix="tile")
 
-    def kernel_threads(self, tiles: int) -> int | None:
+    def windows_each(self, tiles: int) -> int | None:
         """See ``Pool``: they take the cores that tiles at once leave idle."""
         return cores_each(self.slots, tiles)
 

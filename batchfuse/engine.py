@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
 
-from batchfuse.budget import memory_of_a_worker, told_want, within_memory
+from batchfuse.budget import memory_of, told_want, windows_of_a_tile, within_memory
 from batchfuse.campaign import ready
 from batchfuse.cluster import Cluster, Demand, Stopped, Worker, opened_cluster
 from batchfuse.errors import (
@@ -256,8 +256,10 @@ class _Runner:
                 self.progress.note(_introduced(self.workers))
             if cluster.pool.dashboard is not None:
                 self.progress.note(f"dashboard: {cluster.pool.dashboard}")
-            threads = cluster.pool.kernel_threads(plan.tiles)
-            compute = Compute(cluster.pool.device, self.profile.precision, threads)
+            windows = cluster.pool.windows_each(plan.tiles)
+            if windows is not None:
+                windows = windows_of_a_tile(plan.jobs, profile, windows)
+            compute = Compute(cluster.pool.device, self.profile.precision, windows)
             if (ranged := self._measured(cluster, plan)) is not None:
                 self._drive_all(cluster, compute, ranged)
 
@@ -269,7 +271,7 @@ class _Runner:
     def _demand(self, plan: Plan, profile: Profile) -> Demand:
         return Demand(
             folder=self.plan.recipe.output_folder.resolve(),
-            memory=lambda: memory_of_a_worker(plan.jobs, profile.numbers()[1]),
+            memory=lambda: memory_of(plan.jobs, profile),
             tiles_left=self._tiles_left,
             tell=self.progress.note,
             halt=self.halt,

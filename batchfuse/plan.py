@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from batchfuse.budget import memory_of_a_worker
+from batchfuse.budget import memory_of
 from batchfuse.errors import PassingError, RecipeError, SceneError, bugs_told
 from batchfuse.fusion.methods import Method, method
 from batchfuse.fusion.shipped import weights_checksum
@@ -22,6 +22,7 @@ from batchfuse.imagery.files import is_away
 from batchfuse.imagery.geotiff import checked_crs, plane_crs
 from batchfuse.imagery.target import Target
 from batchfuse.job import Job
+from batchfuse.profile import Profile
 from batchfuse.recipe import Recipe
 from batchfuse.scene_jobs import Making, jobs_of, without_volume
 
@@ -95,8 +96,8 @@ class Plan:
             campaign=tuple(job.absolute() for job in self.campaign),
         )
 
-    def to_dict(self, threads: int) -> dict[str, Any]:
-        """For ``plan --json``, with the memory of a worker that fuses so many tiles at once."""
+    def to_dict(self, profile: Profile) -> dict[str, Any]:
+        """For ``plan --json``, with the memory of a worker of this profile."""
         return {
             "output": str(self.recipe.output_folder),
             "scenes": [_described(job) for job in self.jobs],
@@ -107,7 +108,7 @@ class Plan:
             "unmatched": [{"path": str(u.path), "role": u.role, "reason": u.reason} for u in self.unmatched],
             "tiles": self.tiles,
             "bytes_out": sum(job.bytes_out for job in self.jobs),
-            "memory_of_a_worker": memory_of_a_worker(self.jobs, threads),
+            "memory_of_a_worker": memory_of(self.jobs, profile),
         }
 
 

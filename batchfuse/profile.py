@@ -164,8 +164,8 @@ class Profile(SettingsFile):
     at least two; of `cuda` one a GPU; elsewhere one. Where workers are jobs or of a cluster class also
     {minimum: 0, maximum: 20}: as many as there are tiles left for."""
     threads: Annotated[int | Literal["auto"], BeforeValidator(_number)] = "auto"
-    """Tiles at once in each process. auto: as many as suit the cores, of a job 4; the network's own threads
-    are set so that the cores are not oversubscribed. A scheduler's workers have threads of their own."""
+    """Tiles at once in each process. auto: as many as suit the cores, of a job 4; where there are fewer
+    tiles than cores, the network computes several windows of a tile at once. A scheduler's workers have threads of their own."""
     memory: Annotated[Text, AfterValidator(_memory)] | None = None
     """What a worker may use, such as 16GB: as many tiles at once as need no more, and a recipe whose tiles
     need more is refused. Default: no limit; a job asks for what the recipe needs."""
@@ -263,6 +263,16 @@ class Profile(SettingsFile):
         else:
             workers = gpus if gpus > 1 else min(cores(), max(2, cores() // 4))
         return workers, max(1, cores() // workers) if self.threads == "auto" else self.threads
+
+    @property
+    def windows(self) -> int:
+        """Windows that the network computes at once in each process, in one tile or several: its cores."""
+        workers, threads = self.numbers()
+        if self.cluster in HERE:
+            return max(threads, cores() // workers)
+        given = [self.options.get(name) for name in ("cores", "processes")]
+        shared, processes = (int(n) if isinstance(n, int | str) and str(n).isdigit() else 0 for n in given)
+        return max(threads, shared // max(1, processes)) if is_batch_system(self.cluster) else threads
 
     def located(self, path: str) -> Path:
         """Where a path of this profile leads, from the profile's folder."""

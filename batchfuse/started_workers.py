@@ -52,7 +52,7 @@ class StartedPool(DaskPool):
         self._asked = -ASKED
         self._asked_again = -TOLD_AGAIN
         self._logs = demand.folder / FOLDER
-        self._kernel_threads: int | None = None
+        self._windows_each: int | None = None
         self._job_size = ""
         self._cluster = self._started()
         self._client = _client_of(self._cluster)
@@ -63,9 +63,9 @@ class StartedPool(DaskPool):
             self._meet()
             self._keep_up()
 
-    def kernel_threads(self, tiles: int) -> int | None:  # noqa: ARG002
+    def windows_each(self, tiles: int) -> int | None:  # noqa: ARG002
         """See ``Pool``: of a job, its cores are shared by the tiles at once."""
-        return self._kernel_threads
+        return self._windows_each
 
     def result(self, future: Any) -> Any:
         """See ``Pool``."""
@@ -88,7 +88,7 @@ class StartedPool(DaskPool):
         if self._jobs is not None:
             options = job_arguments(profile, demand.folder, demand.memory())
             _, threads = profile.numbers()
-            self._kernel_threads = max(1, options["cores"] // (options["processes"] * threads))
+            self._windows_each = max(1, options["cores"] // (options["processes"] * threads))
             options["job_cls"] = self._jobs.watched(found.job_cls)
             self._job_size = (
                 f"{counted(options['cores'], 'core')} and {sized(parse_bytes(options['memory']))}"

@@ -62,7 +62,7 @@ class Compute:
     precision: str = "auto"
     """auto or float32."""
     threads: int | None = None
-    """torch's own threads in each task."""
+    """Windows of a tile that the network computes at a time; None takes as many as torch has threads."""
 
 
 @dataclass(frozen=True, slots=True)

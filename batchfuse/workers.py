@@ -76,7 +76,7 @@ class LocalPool(DaskPool):
         if len(self._client.nthreads()) < self._processes:
             self._cluster.scale(self._processes)
 
-    def kernel_threads(self, tiles: int) -> int | None:
+    def windows_each(self, tiles: int) -> int | None:
         """See ``Pool``: the cores are shared by all that runs at a time on this machine."""
         return cores_each(self.slots, tiles)
 
@@ -98,7 +98,7 @@ class RemotePool(DaskPool):
             self._meet()
             self._keep_up()
 
-    def kernel_threads(self, tiles: int) -> int | None:  # noqa: ARG002
+    def windows_each(self, tiles: int) -> int | None:  # noqa: ARG002
         """See ``Pool``: whoever started the workers has decided."""
         return None
 

@@ -167,7 +167,7 @@ def fuse(folder: Path, name: str) -> None:
     import batchfuse
 
     case = CASES[name]
-    from batchfuse.budget import memory_of_a_worker
+    from batchfuse.budget import memory_of
     from batchfuse.fusion.methods import method
 
     batchfuse.register(
@@ -185,8 +185,9 @@ def fuse(folder: Path, name: str) -> None:
     recipe |= {"output": {"path": "fused"}, "folder": folder}
     made = batchfuse.Recipe.model_validate(recipe)
     threads = case.get("threads", 2)
-    promised = memory_of_a_worker(batchfuse.make_plan(made).jobs, threads)
-    report = batchfuse.run(made, batchfuse.Profile.model_validate({"threads": threads}), overwrite=True)
+    profile = batchfuse.Profile.model_validate({"threads": threads})
+    promised = memory_of(batchfuse.make_plan(made).jobs, profile)
+    report = batchfuse.run(made, profile, overwrite=True)
     if report.exit_code:
         sys.exit(str(report.outcomes))
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024

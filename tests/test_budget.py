@@ -13,7 +13,7 @@ from click.testing import CliRunner
 from rasters import photo, write_raster
 
 import batchfuse
-from batchfuse.budget import Need, memory_of_a_worker, told_want, within_memory
+from batchfuse.budget import Need, memory_of_a_worker, told_want, windows_of_a_tile, within_memory
 from batchfuse.cli import commands
 from batchfuse.job import Job
 from batchfuse.profile import Profile
@@ -62,11 +62,28 @@ def test_more_at_once_and_larger_tiles_need_more(pair: Path) -> None:
     small, large, one = (job_of(pair, tiles={"size": size}) for size in (64, 256, 1024))
     of = memory_of_a_worker
     assert of([small], 4) > of([small], 1)
-    assert of([large], 1) > of([small], 1) == of([large], 1, 64)
+    assert of([large], 1) > of([small], 1) == of([large], 1, edge=64)
     files = 2 * 2 * 300 * 400
     assert of([one], 8) - of([one], 1) == 7 * files  # there is one tile; each thread may hold the files
     assert of([one, one], 8) - of([one], 8) > 100e6  # tiles of two scenes at once
     assert of([small, large], 2) > of([large], 2)
+
+
+def test_cores_without_a_tile_of_their_own_compute_windows_of_another(pair: Path) -> None:
+    """A tile of 300 x 400 pixels has four windows of the network; its others wait for no core."""
+    one, small = (job_of(pair, tiles={"size": size}) for size in (1024, 64))
+    window = one.network_bytes
+    assert [memory_of_a_worker([one], 1, n) - memory_of_a_worker([one], 1) for n in (1, 2, 4, 9)] == [
+        0,
+        window,
+        3 * window,
+        3 * window,
+    ]
+    assert memory_of_a_worker([small], 2, 9) == memory_of_a_worker([small], 2)  # a small tile is one window
+    assert windows_of_a_tile([one], profile_of(threads=1), 4) == 4
+    room = memory_of_a_worker([one], 1, 2)
+    assert windows_of_a_tile([one], profile_of(threads=1, memory=f"{room}B"), 4) == 2
+    assert windows_of_a_tile([one], profile_of(threads=1, memory=f"{room - 1}B"), 4) == 1
 
 
 def finer_job(folder: Path, size: int, turn: float = 0.0, dtype: str = "uint16") -> Job:
@@ -111,7 +128,7 @@ def test_a_tile_that_needs_more_is_refused_with_one_that_fits(pair: Path) -> Non
     assert rows
     write_raster(pair / "b.tif", np.arange(9_000_000, dtype=np.uint16).reshape(3000, 3000))
     job = job_of(pair, tiles={"size": 2048})
-    limit = memory_of_a_worker([job], 1, 512)
+    limit = memory_of_a_worker([job], 1, edge=512)
     with pytest.raises(batchfuse.RecipeError, match=r"tiles\.size: 512") as refused:
         within_memory([job], profile_of(threads=2, memory=f"{limit}B"))
     assert "\n" not in str(refused.value)

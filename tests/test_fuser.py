@@ -229,6 +229,28 @@ def test_images_smaller_than_the_halo_are_fused(networks, strategy, shape):
     assert np.abs(fused - whole(networks["float32"], strategy, images)).max() < 1e-6
 
 
+@pytest.mark.parametrize("shape", [(1, 400), (17, 90), (300, 280)])
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_any_number_of_threads_gives_the_same_bytes(strategy, shape):
+    """Torch with three threads cuts a layer's sums elsewhere than with one: we give each window one."""
+    sources, core = sources_of(shape=shape), Window((0, 0), shape)
+    found = []
+    for threads in (1, 2, 3):
+        fuser = load_fuser(strategy=strategy, device="cpu", threads=threads)
+        survey = fuser.survey(sources, np.ones(sources.shape, bool), core) if strategy in SURVEYED else None
+        found.append((fuser.fuse(sources, core, survey).tobytes(), survey))
+    assert found[0] == found[1] == found[2]
+
+
+def test_the_callers_threads_of_torch_are_left_as_they_were():
+    torch.set_num_threads(3)
+    try:
+        fuse(*sources_of(), device="cpu")
+        assert torch.get_num_threads() == 3
+    finally:
+        torch.set_num_threads(1)
+
+
 def test_threads_share_one_fuser():
     images = sources_of(shape=(90, 90))
     fuser = load_fuser(device="cpu", threads=1)

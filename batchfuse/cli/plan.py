@@ -36,7 +36,7 @@ def plan(
     made, chosen = planned(recipe, profile, overrides, only)
     if as_json:
         limited = within_memory(made.jobs, chosen)
-        described = made.to_dict(limited.numbers()[1])
+        described = made.to_dict(limited)
         described["job_script"] = script_of_a_job(made, limited, described["memory_of_a_worker"])
         click.echo(json.dumps(described, indent=2, ensure_ascii=False))
     else:

@@ -50,7 +50,7 @@ def planned(
 
 def print_plan(plan: Plan, profile: Profile, verbose: bool) -> None:
     """Scene by scene, then what many of them share, then the sum."""
-    from batchfuse.budget import memory_of_a_worker, within_memory
+    from batchfuse.budget import memory_of, within_memory
 
     told = [(job.scene.name, line) for job in plan.jobs for line in _about(job)]
     shared = [] if verbose else [group for group in alike(told) if group.scenes > 1]
@@ -74,7 +74,7 @@ def print_plan(plan: Plan, profile: Profile, verbose: bool) -> None:
     if verbose and plan.jobs:
         click.echo(f"fused by {plan.jobs[0].fusing}")
     chosen = within_memory(plan.jobs, profile)
-    needed = memory_of_a_worker(plan.jobs, chosen.numbers()[1])
+    needed = memory_of(plan.jobs, chosen)
     click.echo(
         f"{counted(len(plan.jobs), 'scene')} to fuse into {plan.recipe.output_folder}, "
         f"{len(plan.failures)} that can't be, {counted(plan.tiles, 'tile')}, "

@@ -66,7 +66,7 @@ def load_fuser(
         weights: a shipped name or a .safetensors file; None takes the method's own.
         device: auto, cpu, cuda or cuda:N.
         precision: auto or float32; float64 is for tests.
-        threads: torch's own threads in each thread that calls the fuser; None leaves torch as it is.
+        threads: windows that it computes at a time on a CPU; None takes as many as torch has threads.
         parameters: of the strategy; those left out have their defaults.
 
     Raises:

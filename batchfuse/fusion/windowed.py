@@ -6,7 +6,9 @@ import itertools
 import os
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import reduce
 from typing import Any, Protocol, TypeVar
 
 import numpy as np
@@ -66,7 +68,8 @@ class Res2NetFuser:
             weights: a shipped name or a .safetensors file.
             device: auto, cpu, cuda or cuda:N.
             precision: auto or float32; float64 for tests.
-            threads: torch's own threads in each calling thread; None leaves them as they are.
+            threads: windows that are computed at a time on a CPU, each by one thread; None takes as many as
+                torch has threads.
             inner: edge of the cores computed at once; None takes what suits the device.
             parameters: all that the strategy has.
         """
@@ -74,7 +77,7 @@ class Res2NetFuser:
         self.precision = resolved_precision(precision)
         self._device = resolved_device(device)
         self.device = str(self._device)
-        self._threads = threads
+        self._threads = threads or torch.get_num_threads()
         self._inner = inner
         self.notes: tuple[str, ...] = ()
         """What a person should know of how it computes."""
@@ -95,14 +98,16 @@ class Res2NetFuser:
             return self._fitted(len(sources), lambda: self._surveyed(slices, there, core))
 
     def _surveyed(self, slices: Pixels, there: NDArray[np.bool_], core: Window) -> Extremes:
-        found = Extremes.empty(len(slices))
-        for inner in _parts(core, self._edge(len(slices))):
+        def found_in(inner: Window) -> Extremes:
+            found = Extremes.empty(len(slices))
             window = inner.grown(ENCODER_RADIUS, slices.shape[-2:])
             for some in self._batches(slices, window):
                 features = self._features(self._images(slices[:, some], window), window, inner)
                 means = np.stack([channel_mean(feature)[:, 0].cpu().numpy() for feature in features])
                 found = found.merge(_extremes(means, there[:, some, *inner.slices]))
-        return found
+            return found
+
+        return reduce(Extremes.merge, self._each(found_in, _parts(core, self._edge(len(slices)))))
 
     def fuse(self, sources: Pixels, core: Window, survey: Survey | None) -> NDArray[Any]:
         """See ``Fuser.fuse``; float64 where the precision is."""
@@ -114,14 +119,39 @@ class Res2NetFuser:
     def _whole(self, slices: Pixels, core: Window, survey: Survey | None) -> NDArray[Any]:
         """The fused core of each slice, (n, y, x), part by part."""
         fused = np.empty((slices.shape[1], *core.shape), self.precision)
-        for inner in _parts(core, self._edge(len(slices))):
+
+        def fill(inner: Window) -> None:
             # the further a pixel has come, the less around it is still needed
             part = inner.grown(DECODER_RADIUS, slices.shape[-2:])
             for some in self._batches(slices, part):
                 image = self._fused(slices[:, some], part, survey)[:, 0].cpu().numpy()
                 kept = image[:, *inner.relative_to(part).slices]
                 fused[some, *inner.relative_to(core).slices] = kept
+
+        for _ in self._each(fill, _parts(core, self._edge(len(slices)))):
+            pass
         return fused
+
+    def _each(self, compute: Callable[[Window], T], parts: Iterable[Window]) -> Iterator[T]:
+        """What ``compute`` gives of each part: on a CPU of several at a time, each in one thread.
+
+        Not torch's own threads: how many there are decides how a layer's sums are cut, and so the last bit.
+        """
+        if self._device.type != "cpu":
+            yield from map(compute, parts)
+            return
+        windows = list(parts)
+        if min(self._threads, len(windows)) == 1:
+            with _one_thread():
+                yield from map(compute, windows)
+            return
+
+        def alone(window: Window) -> T:
+            with _one_thread(), torch.inference_mode():
+                return compute(window)
+
+        with ThreadPoolExecutor(min(self._threads, len(windows)), thread_name_prefix="window") as pool:
+            yield from pool.map(alone, windows)
 
     def _fitted(self, sources: int, compute: Callable[[], T]) -> T:
         """What ``compute`` gives, with windows half as wide each time a device has too little memory.
@@ -214,14 +244,23 @@ class Res2NetFuser:
     @contextmanager
     def _computing(self) -> Iterator[None]:
         """Inference by this thread; on a GPU by one thread at a time, so that memory doesn't multiply."""
-        if self._threads is not None:
-            torch.set_num_threads(self._threads)
         if self._device.type == "cpu":
             with torch.inference_mode():
                 yield
         else:
             with self._turn, torch.inference_mode():
                 yield
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Torch has one thread for what this thread asks of it; afterwards as many as before."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def _prepared(network: Res2NetFuse, device: torch.device, precision: str) -> _Network:
