@@ -7,13 +7,13 @@ heartbeat. No file lock is used, since network file systems differ in what their
 from __future__ import annotations
 
 import hashlib
-import json
 import os
+import re
 import socket
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,15 +22,18 @@ from typing import Any
 
 import psutil
 
-from batchfuse.errors import BusyError, RecipeError
+from batchfuse.errors import BusyError, RecipeError, may_pass
+from batchfuse.system.notes import Kind, UnreadableError, encoded, read_note
 
-__all__ = ["NAME", "Holder", "Lease", "holder_of"]
+__all__ = ["NAME", "Holder", "Lease", "fault_of", "holder_of"]
 
 NAME = ".batchfuse-lease.json"
 """Name of the file in the output folder."""
 BEAT = 10.0  # seconds between heartbeats
 STALE = 60.0  # seconds without one after which the lease of another host counts as left behind
 TRIES, PAUSE = 50, 0.1  # for the lease while others, too, find a stale one; seconds between
+LONGEST, SIZE = 300, 16 * 1024  # signs of a name of a machine; bytes of a lease
+YOUNG = 2.0  # seconds for which an empty lease counts as one that is being written
 SAME_START = 2.0  # seconds by which two readings of a process's start may differ
 
 
@@ -65,22 +68,25 @@ class Holder:
 
     def to_json(self) -> str:
         """The file's text."""
-        return json.dumps({name: getattr(self, name) for name in self.__slots__}, indent=2) + "\n"
+        return encoded(KIND, {name: getattr(self, name) for name in self.__slots__}).decode()
 
-    @classmethod
-    def from_json(cls, text: str) -> Holder | None:
-        """The inverse of ``to_json``; None where the text is no lease."""
-        try:
-            values = json.loads(text)
-            return cls(
-                str(values["host"]),
-                str(values["machine"]),
-                int(values["process"]),
-                float(values["started"]),
-                str(values["token"]),
-            )
-        except (ValueError, KeyError, TypeError):
-            return None
+
+def _is_a_holder(values: Mapping[str, Any]) -> bool:
+    """Whether these are the values of a holder: what is said of it is printed, and the process looked for."""
+    names = [values.get("host"), values.get("machine")]
+    process, started, token = (values.get(name) for name in ("process", "started", "token"))
+    return (
+        values.keys() == set(Holder.__slots__)
+        and all(isinstance(name, str) and name.isprintable() and len(name) < LONGEST for name in names)
+        and type(process) is int
+        and 0 < process < 2**31
+        and isinstance(started, float)
+        and isinstance(token, str)
+        and re.fullmatch("[0-9a-f]{32}", token) is not None
+    )
+
+
+KIND = Kind("lease", _is_a_holder)
 
 
 class Lease:
@@ -95,7 +101,7 @@ class Lease:
         self._heart = threading.Thread(target=self._beat, name="lease", daemon=True)
 
     def __enter__(self) -> Lease:
-        """Raises BusyError while another run holds it, RecipeError where it can't be written."""
+        """Raises BusyError while another run holds it, RecipeError where it can't be read or written."""
         for _ in range(TRIES):
             if self._made() or self._taken_over():
                 self._heart.start()
@@ -107,7 +113,7 @@ class Lease:
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._ended.set()
-        with suppress(OSError):
+        with suppress(OSError, RecipeError):
             if _read(self.path) == self.holder:
                 self.path.unlink()
 
@@ -129,14 +135,14 @@ class Lease:
         may replace it; and only while it is still what was found.
         """
         found = _read(self.path)
-        if found is None and not self.path.exists():
+        if found is None:
             return False
-        if found is not None and (why := _alive(found, self.path)):
+        if why := _alive(found, self.path):
             raise BusyError(
                 f"{self.path.parent} is in use: process {found.process} on {found.host} is fusing into it "
                 f"({why}). Wait for it or stop it; `batchfuse status {self.path.parent}` says how far it is"
             )
-        name = hashlib.sha256((found.to_json() if found else "").encode()).hexdigest()[:32]
+        name = hashlib.sha256(found.to_json().encode()).hexdigest()[:32]
         claim = self.path.with_name(f"{NAME}.{name}.claim.partial")
         with self._written() as partial:
             if not _made_alone(claim, self.holder.to_json()):
@@ -193,10 +199,22 @@ def _made_alone(path: Path, text: str) -> bool:
 
 
 def holder_of(folder: Path) -> Holder | None:
-    """The run that writes into a folder at this moment, if any."""
+    """The run that writes into a folder at this moment, if any; None where its lease can't be read."""
     path = folder / NAME
-    found = _read(path)
+    try:
+        found = _read(path)
+    except RecipeError:
+        return None
     return found if found is not None and _alive(found, path) else None
+
+
+def fault_of(folder: Path) -> str | None:
+    """Why the lease of a folder can't be read, in a line with the remedy; None if it can, or is not there."""
+    try:
+        _read(folder / NAME)
+    except RecipeError as error:
+        return str(error)
+    return None
 
 
 def _alive(holder: Holder, path: Path) -> str:
@@ -226,10 +244,33 @@ def _age(path: Path) -> float:
 
 
 def _read(path: Path) -> Holder | None:
+    """Who holds the lease; None where there is none, or none for now.
+
+    Raises RecipeError where what lies there is no lease: whether a run is there can't be told.
+    """
     try:
-        return Holder.from_json(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError):
-        return None
+        return Holder(**read_note(path, KIND, most=SIZE).values)
+    except FileNotFoundError:
+        if not path.is_symlink():
+            return None
+        why = "a link to nothing"
+    except UnreadableError as error:
+        if _is_begun(path):
+            return None
+        why = str(error)
+    except OSError as error:
+        if may_pass(error):
+            return None
+        why = str(error.strerror)
+    raise RecipeError(f"the lease {path} can't be read ({why}): if no run writes here, delete it")
+
+
+def _is_begun(path: Path) -> bool:
+    """Whether somebody makes the file at this moment, where it can't be made whole at once."""
+    try:
+        return path.is_file() and path.stat().st_size == 0 and _age(path) < YOUNG
+    except OSError:
+        return False
 
 
 def _machine() -> str:

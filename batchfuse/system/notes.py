@@ -18,7 +18,18 @@ from itertools import count, takewhile
 from pathlib import Path
 from typing import Any
 
-__all__ = ["Kind", "Note", "Place", "UnreadableError", "decoded", "encoded", "found_note", "place_of", "read"]
+__all__ = [
+    "Kind",
+    "Note",
+    "Place",
+    "UnreadableError",
+    "decoded",
+    "encoded",
+    "found_note",
+    "place_of",
+    "read",
+    "read_note",
+]
 
 MARKER = "batchfuse"
 """The key that every note of ours has; its value is the note's kind."""
@@ -79,6 +90,21 @@ def place_of(path: Path, kind: Kind) -> Place:
     newest = _newest([found for found in there if isinstance(found, Note)])
     place = newest.path if newest is not None else _free(path)
     return Place(place, tuple(found for found in there if isinstance(found, str)))
+
+
+def read_note(path: Path, kind: Kind, most: int = MOST) -> Note:
+    """The note of ours at ``path``.
+
+    Raises:
+        OSError: it isn't there, or the system refuses.
+        UnreadableError: it is no such note.
+    """
+    values = read(path, most)
+    if not isinstance(values, dict) or values.pop(MARKER, None) != kind.name:
+        raise UnreadableError(f'it has no "{MARKER}": "{kind.name}"')
+    if not kind.fits(values):
+        raise UnreadableError("its values are not those of one")
+    return Note(path, values)
 
 
 def read(path: Path, most: int = MOST) -> Any:
@@ -142,12 +168,7 @@ def _numbered(path: Path, number: int) -> Path:
 def _ours(path: Path, kind: Kind) -> Note | str | None:
     """The note at ``path``, or a line that says why it is none of ours; None where it is gone by now."""
     try:
-        values = read(path)
-        if not isinstance(values, dict) or values.pop(MARKER, None) != kind.name:
-            raise UnreadableError(f'it has no "{MARKER}": "{kind.name}"')
-        if not kind.fits(values):
-            raise UnreadableError("its values are not those of one")
-        return Note(path, values)
+        return read_note(path, kind)
     except FileNotFoundError:
         if not path.is_symlink():
             return None
