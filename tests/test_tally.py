@@ -127,3 +127,23 @@ def test_percentiles_of_any_parts_are_those_of_the_valid_pixels(
         np.percentile(values[valid].astype(float), q), rel=1e-6, abs=1e-30
     )
     assert found.extremes() == (values[valid].min(), values[valid].max())
+
+
+@pytest.mark.parametrize("scale", [0.37, -1.9])
+@pytest.mark.parametrize("q", [0, 3, 50, 97, 99.5, 100])
+def test_percentiles_over_columns_of_several_units_are_those_of_all_values(scale: float, q: float) -> None:
+    """Bins of one unit reach across those of another: the percentile may lie in any of them."""
+    rng = np.random.default_rng(5)
+    parts = [
+        (rng.normal(1.0, 0.002, 700).astype(np.float32), 1.0, 0.0),
+        ((rng.normal(1.0, 0.003, 500).astype(np.float32) / np.float32(scale)), scale, 0.001),
+        (rng.integers(99, 102, 40).astype(np.uint8), 0.01, 0.0),
+    ]
+    units = [Unit(is_counted(values.dtype), by, plus) for values, by, plus in parts]
+    tallies = [tallied(values, np.ones(values.shape, bool)) for values, *_ in parts]
+    coarse = Distribution([Column(*pair) for pair in zip(tallies, units, strict=True)])
+    columns = []
+    for tally, unit, (values, *_), bins in zip(tallies, units, parts, coarse.bins(None, (q, q)), strict=True):
+        columns.append(Column(tally, unit, refined(values, np.ones(values.shape, bool), bins)))
+    every = np.concatenate([values.astype(float) * by + plus for values, by, plus in parts])
+    assert Distribution(columns).percentile(q) == pytest.approx(np.percentile(every, q), rel=1e-12)

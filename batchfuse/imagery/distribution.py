@@ -55,16 +55,23 @@ class Column:
             values, counts = _unfolded(self.tally, self.refinement or {})
         return values * self.unit.scale + self.unit.offset, counts
 
-    def bins_at(self, values: Sequence[float]) -> set[int]:
-        """The bins that these physical values may fall into; none where counting was exact already."""
+    def spans(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Between which physical values the pixels of each key lie: one and the same where counted."""
+        keys = self.tally.keys
+        if self.unit.counted:
+            values, _ = self.unfolded()
+            return values, values
+        edges = np.array([[bin_edge(int(key)), bin_edge(int(key) + 1)] for key in keys]).reshape(-1, 2)
+        physical: NDArray[np.float64] = edges * self.unit.scale + self.unit.offset
+        return physical.min(1), physical.max(1)
+
+    def bins_between(self, low: float, high: float) -> set[int]:
+        """The bins that reach into these physical values; none where counting was exact already."""
         if self.unit.counted:
             return set()
-        return {int(k) for k in self.tally.keys if any(self._spans(int(k), value) for value in values)}
-
-    def _spans(self, key: int, value: float) -> bool:
-        ends = sorted(self.unit.physical(bin_edge(k)) for k in (key, key + 1))
-        slack = 1e-9 * max(abs(ends[0]), abs(ends[1]))
-        return ends[0] - slack <= value <= ends[1] + slack
+        least, most = self.spans()
+        slack = 1e-9 * np.maximum(abs(least), abs(most))
+        return set(self.tally.keys[(least - slack <= high) & (most + slack >= low)].tolist())
 
 
 class Distribution:
@@ -73,9 +80,8 @@ class Distribution:
     def __init__(self, columns: Sequence[Column]) -> None:
         self.columns = tuple(columns)
         values, counts = zip(*(column.unfolded() for column in columns), strict=True)
-        joined: NDArray[Any] = np.concatenate(values)
-        order = np.argsort(joined, kind="stable")
-        self.values, self.counts = joined[order], np.concatenate(counts)[order]
+        self.values: NDArray[Any] = np.concatenate(values)
+        self.counts: NDArray[Any] = np.concatenate(counts)
 
     def extremes(self) -> tuple[float, float]:
         """The least and the greatest value; there has to be one."""
@@ -94,7 +100,7 @@ class Distribution:
 
     def percentile(self, q: float) -> float:
         """The q-th percentile (0..100), linear between neighbours, as ``numpy.percentile`` has it."""
-        lower, upper, share = self._neighbours(q)
+        lower, upper, share = _neighbours(self.values, self.counts, q)
         return lower + (upper - lower) * share
 
     def below(self, value: float) -> int:
@@ -106,19 +112,19 @@ class Distribution:
 
         They hold the value below which pixels are counted, or else the percentiles of the range.
         """
-        edges = [] if value is None else [value]
-        for q in () if value is not None else percentiles or (DEFAULT_HIGH,):
-            edges += self._neighbours(q)[:2]
-        return [column.bins_at(edges) for column in self.columns]
+        asked = percentiles or (DEFAULT_HIGH,)
+        within = [self._around(q) for q in asked] if value is None else [(value, value)]
+        return [set().union(*(column.bins_between(*ends) for ends in within)) for column in self.columns]
 
-    def _neighbours(self, q: float) -> tuple[float, float, float]:
-        """The values on both sides of a percentile, and how far it lies from the first to the second."""
-        place = (int(self.counts.sum()) - 1) * q / 100
-        ends = np.cumsum(self.counts)
-        lower, upper = (
-            self.values[np.searchsorted(ends, end(place), side="right")] for end in (math.floor, math.ceil)
-        )
-        return float(lower), float(upper), place - math.floor(place)
+    def _around(self, q: float) -> tuple[float, float]:
+        """Between which values a percentile lies, whatever the pixels of each bin are.
+
+        The bins of columns of other units overlap: it may lie in another than their least values tell.
+        """
+        spans = [column.spans() for column in self.columns]
+        counts = np.concatenate([column.tally.counts for column in self.columns])
+        ends = [np.concatenate(some) for some in zip(*spans, strict=True)]
+        return _neighbours(ends[0], counts, q)[0], _neighbours(ends[1], counts, q)[1]
 
 
 def bin_edge(key: int) -> float:
@@ -126,6 +132,19 @@ def bin_edge(key: int) -> float:
     limit = float(np.finfo(np.float32).max)
     value = value_of(min(key << 16, 0xFFFFFFFF))
     return float(np.clip(np.nan_to_num(value, nan=limit, posinf=limit, neginf=-limit), -limit, limit))
+
+
+def _neighbours(
+    values: NDArray[np.float64], counts: NDArray[np.int64], q: float
+) -> tuple[float, float, float]:
+    """The values on both sides of a percentile, and how far it lies from the first to the second."""
+    order = np.argsort(values, kind="stable")
+    place = (int(counts.sum()) - 1) * q / 100
+    ends = np.cumsum(counts[order])
+    lower, upper = (
+        values[order[np.searchsorted(ends, end(place), side="right")]] for end in (math.floor, math.ceil)
+    )
+    return float(lower), float(upper), place - math.floor(place)
 
 
 def _unfolded(tally: Tally, refinement: Refinement) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
