@@ -44,6 +44,10 @@ SETTINGS = {
     "distributed.admin.tick.interval": "1s",
     "distributed.admin.system-monitor.interval": "5s",
     "distributed.admin.system-monitor.gil.enabled": False,
+    # what Dask tells by HTTP of tasks and workers, anyone on the machine could read: its dashboard is enough
+    # (it adds to this list: whoever sets these gives it a copy)
+    "distributed.scheduler.http.routes": ["distributed.http.statics"],
+    "distributed.worker.http.routes": [],
     # a fork would carry over threads' locks, and CUDA
     "distributed.worker.multiprocessing-method": "spawn",
 }

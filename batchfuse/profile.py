@@ -165,7 +165,8 @@ class Profile(SettingsFile):
     {minimum: 0, maximum: 20}: as many as there are tiles left for."""
     threads: Annotated[int | Literal["auto"], BeforeValidator(_number)] = "auto"
     """Tiles at once in each process. auto: as many as suit the cores, of a job 4; where there are fewer
-    tiles than cores, the network computes several windows of a tile at once. A scheduler's workers have threads of their own."""
+    tiles than cores, the network computes several windows of a tile at once. A scheduler's workers have
+    threads of their own."""
     memory: Annotated[Text, AfterValidator(_memory)] | None = None
     """What a worker may use, such as 16GB: as many tiles at once as need no more, and a recipe whose tiles
     need more is refused. Default: no limit; a job asks for what the recipe needs."""

@@ -9,6 +9,7 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -100,7 +101,7 @@ class StartedPool(DaskPool):
         if "silence_logs" in inspect.signature(found).parameters:
             options["silence_logs"] = logging.CRITICAL
         try:
-            with dask.config.set(SETTINGS), spared_from_interrupts(), silent():
+            with dask.config.set(deepcopy(SETTINGS)), spared_from_interrupts(), silent():
                 return found(**options)
         except ImportError as error:
             raise RecipeError(f"cluster: {profile.cluster}: {shortly(error)}") from error

@@ -8,6 +8,7 @@ import signal
 import ssl
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from copy import deepcopy
 from multiprocessing import resource_tracker
 from pathlib import Path
 from typing import Any
@@ -106,7 +107,7 @@ class RemotePool(DaskPool):
 def _started(workers: int, threads: int) -> Any:
     """Dask's cluster of processes; RecipeError where they don't come up."""
     try:
-        with dask.config.set(SETTINGS), spared_from_interrupts():
+        with dask.config.set(deepcopy(SETTINGS)), spared_from_interrupts():
             return LocalCluster(
                 n_workers=workers,
                 threads_per_worker=threads,
@@ -116,6 +117,9 @@ def _started(workers: int, threads: int) -> Any:
                 worker_dashboard_address="127.0.0.1:0",
                 memory_limit=0,
                 silence_logs=logging.CRITICAL,
+                # other users of the machine reach its loopback, too, and who reaches a scheduler runs code:
+                # only who has this run's certificate does, which is in the memory of its processes alone
+                security=Security.temporary(),
             )
     except (RuntimeError, OSError, TimeoutError) as error:
         raise RecipeError(

@@ -10,6 +10,8 @@ import signal
 import subprocess
 import sys
 import time
+import urllib.error
+import urllib.request
 from collections.abc import Iterator
 from concurrent.futures import CancelledError
 from pathlib import Path
@@ -40,6 +42,7 @@ from batchfuse.fusion.device import gpus_for, resolved_device
 from batchfuse.fusion.shipped import weights_path
 from batchfuse.profile import BATCH_SYSTEMS, Profile
 from batchfuse.storage.store import Store
+from batchfuse.workers import LocalPool
 
 pytestmark = pytest.mark.timeout(600)  # processes begin and end within one test
 
@@ -95,6 +98,59 @@ def test_processes_make_the_stores_of_threads_byte_for_byte(scenes: Path) -> Non
     assert told["finished"]
     assert [worker["threads"] for worker in told["workers"]] == [1, 1]
     assert len({worker["name"] for worker in told["workers"]}) == 2
+
+
+STRANGER = """
+import os, sys
+from distributed import Client
+from distributed.core import rpc
+from distributed.security import Security
+if os.getuid() == 0:
+    os.setgroups([]); os.setgid(65534); os.setuid(65534)
+for address in sys.argv[1:]:
+    for security in (None, Security.temporary()):
+        where = address if security else address.replace("tls://", "tcp://")
+        try:
+            with Client(where, security=security, timeout=4) as client:
+                print("served", where, client.submit(os.getuid).result(timeout=4))
+        except (OSError, TimeoutError, ValueError) as error:
+            print("refused", where, type(error).__name__)
+print("tried as", os.getuid())
+"""
+"""Whoever else works on this machine: another user where the test may become one."""
+
+
+def test_nobody_else_on_the_machine_reaches_scheduler_or_workers() -> None:
+    """Neither in plain words nor with a certificate of his own; and the pool goes on."""
+    pool = LocalPool(TWO, Demand())
+    try:
+        nannies = [worker.address for worker in pool._cluster.workers.values()]
+        ours = [pool._cluster.scheduler_address, *pool._client.scheduler_info()["workers"], *nannies]
+        assert all(address.startswith("tls://127.0.0.1:") for address in ours)
+        assert len(set(ours)) == 5
+        tried = subprocess.run(
+            [sys.executable, "-c", STRANGER, *ours], capture_output=True, text=True, timeout=200, check=False
+        )
+        assert tried.stdout.count("refused") == 10, tried.stdout + tried.stderr
+        assert "served" not in tried.stdout
+        assert "tried as" in tried.stdout
+        assert pool.result(pool.submit(max, (1, 2))) == 2
+    finally:
+        pool.close(at_once=True)
+
+
+def test_nobody_else_on_the_machine_is_told_of_tasks_by_http() -> None:
+    """Dask's own pages name files and lines; only its dashboard is left, where bokeh is installed."""
+    pool = LocalPool(TWO, Demand())
+    try:
+        services = pool._client.run_on_scheduler(lambda dask_scheduler: dask_scheduler.http_server.port)
+        for page in ("info/main/workers.html", "json/identity.json", "metrics"):
+            with pytest.raises(urllib.error.HTTPError) as refused:
+                urllib.request.urlopen(f"http://127.0.0.1:{services}/{page}", timeout=5)
+            assert refused.value.code == 404
+            refused.value.close()
+    finally:
+        pool.close(at_once=True)
 
 
 @pytest.fixture(scope="module")
