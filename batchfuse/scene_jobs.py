@@ -19,6 +19,7 @@ from batchfuse.geometry.volume_grid import VolumeGrid
 from batchfuse.imagery.align import Alignment
 from batchfuse.imagery.dates import far_apart
 from batchfuse.imagery.discovery import FoundScene
+from batchfuse.imagery.entities import unlike
 from batchfuse.imagery.geotiff import open_source
 from batchfuse.imagery.nifti import is_volume, open_volumes
 from batchfuse.imagery.reference import reference_of
@@ -271,6 +272,7 @@ def _warnings(
         )
     yield from (alignment.accuracy for alignment in alignments if alignment.accuracy)
     yield from far_apart(sources)
+    yield from unlike(sources)
     for source in sources:
         yield from source.warnings
     if reference.is_volume:

@@ -385,6 +385,55 @@ LAYOUTS = [
         settings={"sar": {"bands": [1]}},
     ),
     Layout(
+        "mosaics of two flights as Pix4D calls them",
+        each("@_index_thermal_ir.tif @_transparent_mosaic_group1.tif @_dsm.tif", "north", "south"),
+        {"thermal": "{scene}_index_thermal_ir.tif", "optical": "{scene}_transparent_mosaic_group1.tif"},
+        2,
+        bands={"mosaic": 3},
+    ),
+    Layout(
+        "times of the day, which are no contrasts of MRI",
+        each("LST_@.tif NDVI_@.tif", "20220401T111500", "20220401T231500", "20220402T015000"),
+        {"thermal": "LST_{scene}.tif", "ndvi": "NDVI_{scene}.tif"},
+        3,
+    ),
+    Layout(
+        "tiles whose numbers begin with 1 and 2",
+        each("ECOSTRESS_T@_spring.tif S2_T@_spring.tif", "17RLP", "21HUB"),
+        {"thermal": "ECOSTRESS_{scene}.tif", "optical": "S2_{scene}.tif"},
+        2,
+    ),
+    Layout(
+        "PlanetScope, whose satellites are numbers of sixteen digits",
+        each(
+            "@_3B_AnalyticMS_SR_8b_clip.tif @_3B_udm2_clip.tif",
+            "20220401_101512_24_2486",
+            "20220409_095801_12_24a4",
+            "20220417_100102_75_106b",
+        )
+        + each(" thermal/@.tif", "20220401", "20220409", "20220417"),
+        {
+            "thermal": "thermal/{date}.tif",
+            "multispectral": "{date}_*_*_*_3B_AnalyticMS_SR_8b_clip.tif",
+        },
+        3,
+        bands={"Analytic": 8},
+        settings={"multispectral": {"bands": [6, 4, 2]}},
+    ),
+    Layout(
+        "downloads of the Copernicus Browser, by their dates",
+        "|".join(
+            f"{day}-00_00_{day}-23_59_{band}_(Raw).tiff"
+            for day in ("2022-04-01", "2022-04-09")
+            for band in (*(f"Sentinel-2_L2A_B0{b}" for b in (2, 3, 4)), "Landsat_8-9_L2_B10")
+        ),
+        {
+            "thermal": "{date}-00_00_*-23_59_Landsat_8-9_L2_B10_(Raw).tiff",
+            "optical": [f"{{date}}-00_00_*-23_59_Sentinel-2_L2A_B0{b}_(Raw).tiff" for b in (4, 3, 2)],
+        },
+        2,
+    ),
+    Layout(
         "humps",
         each("@Thermal.tif @RGB.tif", "north", "south"),
         {"thermal": "{scene}Thermal.tif", "optical": "{scene}RGB.tif"},

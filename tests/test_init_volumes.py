@@ -121,6 +121,50 @@ LAYOUTS = [
     ),
     Layout("words alone", "t1w.nii.gz t2.nii.gz", {"t2": "t2.nii.gz", "t1": "t1w.nii.gz"}),
     Layout(
+        "BIDS derivatives in two spaces",
+        each(
+            "sub-@/anat/sub-@_space-MNI152NLin6Asym_res-1_desc-brain_T1w.nii"
+            " sub-@/anat/sub-@_desc-brain_T1w.nii sub-@/pet/sub-@_space-T1w_desc-mc_pet.nii"
+            " sub-@/pet/sub-@_label-GM_probseg.nii",
+            "03",
+            "04",
+        ),
+        {
+            "pet": "sub-{sub}/pet/sub-{sub}_space-T1w_desc-mc_pet.nii",
+            "t1": "sub-{sub}/anat/sub-{sub}_desc-brain_T1w.nii",
+        },
+        scenes=2,
+    ),
+    Layout(
+        "BIDS in a template's space alone",
+        each(
+            "sub-@_space-MNI152NLin6Asym_T1w.nii sub-@_space-MNI152NLin6Asym_desc-x_pet.nii sub-@_T2w.nii",
+            "a",
+        ),
+        {
+            "pet": "sub-{sub}_space-MNI152NLin6Asym_desc-x_pet.nii",
+            "t1": "sub-{sub}_space-MNI152NLin6Asym_T1w.nii",
+        },
+    ),
+    Layout(
+        "series of several contrasts beside maps of the field that are called alike",
+        each("sub-7/anat/sub-7_acq-@_echo-2_MPM.nii sub-7/fmap/sub-7_acq-@_TB1map.nii", "PDw", "T1w"),
+        {
+            "pd": "sub-{sub}/anat/sub-{sub}_acq-PDw_echo-2_MPM.nii",
+            "t1": "sub-{sub}/anat/sub-{sub}_acq-T1w_echo-2_MPM.nii",
+        },
+    ),
+    Layout(
+        "a free label that is called like a contrast",
+        "sub-7_acq-T1w_bold.nii sub-7_acq-T2w_T1w.nii",
+        {"bold": "sub-{sub}_acq-T1w_bold.nii", "t1": "sub-{sub}_acq-T2w_T1w.nii"},
+    ),
+    Layout(
+        "a PET brought onto an MRI",
+        "PET_in_T1.nii.gz T1_brain.nii.gz",
+        {"pet": "PET_in_T1.nii.gz", "t1": "T1_brain.nii.gz"},
+    ),
+    Layout(
         "channels by number, as nnU-Net has them",
         each("case_@_0000.nii.gz case_@_0001.nii.gz", "001", "002"),
         {"source1": "{scene}_0000.nii.gz", "source2": "{scene}_0001.nii.gz"},

@@ -81,6 +81,8 @@ class VolumeHeader:
     """Physical value = file value · scale + offset."""
     offset: float
     """See ``scale``."""
+    space: int
+    """NIfTI's code of the space that the affine leads to: 1 the scanner's, 3 Talairach, 4 MNI152."""
     warnings: tuple[str, ...]
     """What a person should know, in sentences."""
 
@@ -171,6 +173,7 @@ def read_header(path: Path) -> VolumeHeader:
         grid=grid,
         scale=1.0 if scale is None else float(scale),
         offset=0.0 if offset is None else float(offset),
+        space=next((code for form in "sq" if (code := int(header[f"{form}form_code"])) > 0), 0),
         warnings=(*(f"{path}: {flaw}" for flaw in flaws), *doubts),
     )
     _refuse_cut_off(found)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import re
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +23,8 @@ from batchfuse.scout.words import DETAIL
 
 __all__ = ["Chosen"]
 
+RUN = re.compile(r"_run-[A-Za-z0-9]+")
+
 
 @dataclass(frozen=True, slots=True)
 class Chosen:
@@ -32,8 +36,8 @@ class Chosen:
     """Other pairs that could have been chosen."""
     found: Findings
     """All that lies there."""
-    files: tuple[Marked, ...]
-    """The images, as their names tell."""
+    files: Mapping[str, Marked]
+    """The images, as their names tell, by their normalised paths."""
     patterns: Patterns
     """The paths of each role, from the recipe's folder."""
     settings: Mapping[str, Settings]
@@ -89,16 +93,17 @@ class Chosen:
 
     def left_out(self) -> Iterator[str]:
         """What is not fused, a line a reason."""
+        runs = Counter(RUN.sub("", file.path) for file in self.files.values() if not file.no_image)
         used = {
             os.path.normpath(p) for s in self.discovery.scenes for paths in s.files.values() for p in paths
         }
         lonely = {os.path.normpath(u.path): u.reason for u in self.discovery.unmatched if u.role is not None}
         groups: dict[str, list[str]] = {}
-        for file in self.files:
-            path = os.path.normpath(self.found.base / file.path)
+        for path, file in self.files.items():
             if path in used:
                 continue
-            reason = "" if path in lonely else self._reason(file)
+            several = file.meaning is not None and runs[RUN.sub("", file.path)] > 1
+            reason = "" if path in lonely and not several else self._reason(file, several)
             groups.setdefault(reason, []).append(file.path)
         lacking = groups.pop("", [])
         if lacking:
@@ -120,12 +125,14 @@ class Chosen:
     def _shortened(self, line: str) -> str:
         return printable(line.replace(f"{self.folder}/", ""))
 
-    def _reason(self, file: Marked) -> str:
+    def _reason(self, file: Marked, in_several_runs: bool) -> str:
         """Why a file is in no scene, though its name could have told what it is."""
         if file.no_image:
             return file.no_image
         if file.meaning is None or not file.meaning.role:
             return "nothing like it in the sources"
         alone = any(option.is_one_colour for option in self.proposal.options)
+        if in_several_runs:
+            return f"{file.meaning.role} in several runs, of which a scene takes one: choose with `manifest:`"
         what = (alone and file.meaning.colour) or file.meaning.role
         return f"{what}{f' of {file.family}' if file.family else ''}, not among the sources"

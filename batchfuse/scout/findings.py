@@ -26,6 +26,10 @@ A_PAIR = (
     "a pair is two images of one place that are called alike but for a word, such as a_thermal.tif and "
     "a_optical.tif, thermal/a.tif and optical/a.tif, or a_PET.nii.gz and a_CT.nii.gz"
 )
+BY_HAND = (
+    "what belongs together all the same can be listed by hand, in a CSV file with the columns scene and one "
+    "a role that a recipe names with `manifest:`"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +58,7 @@ class Findings:
             return path
         return f"{escaped(Path(way).as_posix())}/{path}"
 
-    def nothing_to_pair(self, files: Sequence[Marked], faults: Sequence[str]) -> str:
+    def nothing_to_pair(self, files: Sequence[Marked], faults: Sequence[str], doubts: Sequence[str]) -> str:
         """The line that says what was seen, and what a pair looks like."""
         usable = [file for file in files if not file.no_image]
         place = printable(self.base)
@@ -73,7 +77,10 @@ class Findings:
             return f"{place}: {seen} ({examples}), but none can be fused: {faults[0]}"
         roles = Counter(file.meaning.role for file in usable if file.meaning)
         told = f", of which {', '.join(f'{n} {role}' for role, n in roles.most_common(4))}" if roles else ""
-        return f"{place}: {seen} ({examples}){told}, but no two that belong together: {A_PAIR}"
+        left = Counter(file.no_image for file in files if file.no_image)
+        told += "".join(f", {number} left out ({why})" for why, number in left.most_common(3))
+        why = doubts[0] if doubts else A_PAIR
+        return f"{place}: {seen} ({examples}){told}, but no two that belong together: {why}; {BY_HAND}"
 
 
 def counted(number: int, noun: str) -> str:

@@ -52,6 +52,8 @@ class Settings:
     """As it opens with them."""
     settings: tuple[Setting, ...] = field(default=())
     """Keys and remarks."""
+    volumes: int = 1
+    """How many a file holds: each is a scene."""
 
     @property
     def values(self) -> Mapping[str, Any]:
@@ -79,7 +81,7 @@ def _of_volume(role: str, path: Path) -> Settings:
     comment = (
         f"It holds {1 + len(others)} volumes, and each is a scene of its own; one alone, counted from 0:"
     )
-    return Settings(first, (Setting("volume", 0, comment, is_remark=True),))
+    return Settings(first, (Setting("volume", 0, comment, is_remark=True),), 1 + len(others))
 
 
 def _bands(option: Option, paths: Sequence[Path]) -> list[Setting]:

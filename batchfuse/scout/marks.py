@@ -8,6 +8,8 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 
 from batchfuse.scout.words import (
+    BIDS_CONTRASTS,
+    BIDS_NONE,
     COLOUR_LETTERS,
     LAST_LETTERS,
     PLACED,
@@ -19,7 +21,7 @@ from batchfuse.scout.words import (
     Meaning,
 )
 
-__all__ = ["Marked", "Span", "ending_of", "marked_files", "marked_volumes"]
+__all__ = ["BASELINE", "Marked", "Span", "ending_of", "marked_files", "marked_volumes", "words_of_roles"]
 
 Span = tuple[int, int]
 """Start and stop of a part of a path."""
@@ -42,8 +44,13 @@ ENDING = re.compile(r"(?:\.(?:nii|img|hdr)\.gz|\.[^./]*)$", re.IGNORECASE)
 BIDS = re.compile(
     r"sub-(?P<sub>[A-Za-z0-9]+)(?P<entities>(?:_[A-Za-z]+-[A-Za-z0-9+]+)*)_(?P<suffix>[A-Za-z0-9]+)"
 )
+ACQUISITION = re.compile(r"_acq-([A-Za-z0-9+]+)")
+FIELD_MAPS = re.compile(r"(?:^|/)fmap/")
 BIDS_SCENE = re.compile(r"(?:(?<=^sub-)|(?<=[/_]sub-)|(?<=[/_]ses-))[A-Za-z0-9]+")
 CIFTI = re.compile(r"\.[dp](?:conn|tseries|scalar|label|dense|pconn|dconn)\.nii$", re.IGNORECASE)
+RAW_PERFUSION = re.compile(r"(?:^|[^A-Za-z])asl(?![A-Za-z])", re.IGNORECASE)
+ONTO = re.compile(r"[_\-.](?:in|to|on|2)[_\-.]?$", re.IGNORECASE)
+"""Before a word that says onto what an image was brought: PET_in_T1 is a PET."""
 RESOLUTION_FOLDER = re.compile(r"(?<=/)R[126]0m(?=/)|^R[126]0m(?=/)")
 
 
@@ -102,24 +109,48 @@ def ending_of(path: str) -> str:
     return found[0] if found and found.start() > path.rfind("/") + 1 else ""
 
 
+def words_of_roles(file: Marked) -> re.Pattern[str]:
+    """What finds the words in a path that say what a file shows."""
+    return _VOLUME_ROLE if file.is_volume else _ROLE
+
+
 def _marked_volume(path: str) -> Marked:
     if CIFTI.search(path):
         return Marked(path, no_image="CIFTI: surfaces, not a volume")
+    if FIELD_MAPS.search(path):
+        return Marked(path, no_image="fmap: a map of the scanner's field")
     *folders, name = path.split("/")
     stem = _stem(name)
     for text in (stem, *folders):
         if found := _LABELS_AT_END.search(text) or _LABELS_AT_START.search(text):
             word = found[0].strip("_-. ")
             return Marked(path, no_image=f"{word}: a label map, mask or result")
+    if bids := BIDS.fullmatch(stem):
+        return _of_bids(path, bids)
     start = len(path) - len(name)
-    own = [(VOLUME_ROLES[m[0].lower()], m.span()) for m in _VOLUME_ROLE.finditer(stem)]
+    own = [
+        (VOLUME_ROLES[m[0].lower()], m.span())
+        for m in _VOLUME_ROLE.finditer(stem)
+        if not ONTO.search(stem, 0, m.start())
+    ]
     above = [(VOLUME_ROLES[m[0].lower()], m.span()) for m in _VOLUME_ROLE.finditer(path[:start])]
     meaning = next((found for found, _ in reversed(own or above)), None)
-    if BIDS.fullmatch(stem):
-        return Marked(path, meaning, _all_but_scene(path), "BIDS")
+    if RAW_PERFUSION.search(stem) and (meaning is None or meaning.role != "cbf"):
+        return Marked(path, no_image=f"asl: {BIDS_NONE['asl']}")
     return Marked(
         path, meaning, (*(span for _, span in above), *((s + start, e + start) for _, (s, e) in own))
     )
+
+
+def _of_bids(path: str, name: re.Match[str]) -> Marked:
+    """By the suffix alone: what stands behind acq-, rec- or dir- is anybody's choice."""
+    suffix = name["suffix"].lower()
+    if suffix in BIDS_NONE:
+        return Marked(path, no_image=f"{name['suffix']}: {BIDS_NONE[suffix]}")
+    contrast = ACQUISITION.search(name["entities"])
+    if suffix in BIDS_CONTRASTS and contrast:
+        suffix = contrast[1].lower()
+    return Marked(path, VOLUME_ROLES.get(suffix), _all_but_scene(path), "BIDS")
 
 
 def _all_but_scene(path: str) -> tuple[Span, ...]:
@@ -146,7 +177,7 @@ def _marked(path: str, beside: _Beside) -> Marked:
 
 def _by_sensor(path: str, beside: _Beside) -> Marked | None:
     """A band of a product that is known."""
-    if LANDSAT.search(path):
+    if LANDSAT.search(path) or "landsat" in _name(path).lower():
         return _landsat(path, beside.tirs)
     if "HLS.L30" in path:
         return _band_of("Landsat 8 or 9", SENTINEL_BAND, path, "HLS, Landsat 8 or 9")
@@ -177,7 +208,7 @@ def _landsat(path: str, tirs: bool) -> Marked | None:
     numbers = {"SR": "Landsat SR", "ST": "Landsat ST"}.get(kind, "Landsat B" if product else "")
     if band["style"] == "band":
         numbers = f"Landsat {kind}_band" if kind in ("sr", "bt") else ""
-    meaning = SENSORS[sensor].get(band["band"])
+    meaning = SENSORS[sensor].get(band["band"].lstrip("0"))
     if meaning is None:
         return Marked(path, family=family, no_image=f"band {band['band']} of {sensor}: none that init fuses")
     physical = replace(meaning, rank=meaning.rank + (not kind))  # level 2 before level 1
@@ -241,7 +272,7 @@ def _stem(name: str) -> str:
 def _quality_word(path: str) -> str | None:
     """The word that says that a file is no modality: at its name's end or beginning, or of a folder."""
     *folders, name = path.split("/")
-    stem = re.sub(r"_[126]0m$", "", _stem(name))
+    stem = re.sub(r"_(?:[126]0m|clip)$", "", _stem(name))
     for text in (stem, *folders):
         found = _QUALITY_AT_END.search(text) or _QUALITY_AT_START.search(text)
         if found:

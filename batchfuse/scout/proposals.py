@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from itertools import combinations
+from itertools import accumulate, combinations
 
 from batchfuse.scout.marks import Marked
+from batchfuse.scout.objections import objection
 from batchfuse.scout.places import marked_by_place
 from batchfuse.scout.series import Key, Option, Series, options_of, series_of
 from batchfuse.scout.templates import choices, escaped, template
@@ -45,18 +46,32 @@ class Proposal:
     """How far it is from what one most likely wants."""
     scenes: int
     """How many are expected to be complete."""
+    guessed: bool = False
+    """Whether nothing in the names brings them together."""
 
     @property
     def order(self) -> tuple[int, int, int]:
         """Sorts proposals, the best first."""
         return self.level, -self.scenes, sum(option.rank for option in self.options)
 
+    @property
+    def firsts(self) -> tuple[str, ...]:
+        """The first file of each source, of one scene."""
+        places = accumulate((len(option.series) for option in self.options[:-1]), initial=0)
+        return tuple(self.files[place] for place in places)
+
     def is_apart_from(self, chosen: Proposal) -> bool:
-        """Whether it is as likely a pair as the chosen one, of other scenes."""
+        """Whether it is as likely a pair as the chosen one, of other scenes or of other files."""
         ours, theirs = (set.intersection(*(o.keys for o in p.options)) for p in (self, chosen))
         lone = any(option.is_one_colour for option in self.options)
         as_likely = self.level // UNSURE == chosen.level // UNSURE and not lone
-        return as_likely and bool(ours) and not ours & theirs
+        others = not ours & theirs or not set(self.files) & set(chosen.files)
+        return as_likely and bool(ours) and others and not self.paths <= chosen.paths
+
+    @property
+    def paths(self) -> set[str]:
+        """All files of its sources."""
+        return {path for option in self.options for one in option.series for path in one.files.values()}
 
 
 def proposals(files: Sequence[Marked], these: bool = False) -> list[Proposal]:
@@ -69,7 +84,8 @@ def proposals(files: Sequence[Marked], these: bool = False) -> list[Proposal]:
     if not any(proposal.level < LEVELS * LEVELS for proposal in found):
         found += _by_difference(usable)
     if len(usable) == 2:
-        found.append(replace(_two_images(usable), level=-1 if these else LEVELS * LEVELS * 2))
+        level = -1 if these else LEVELS * LEVELS * 2
+        found.append(replace(_two_images(usable), level=level, guessed=not these))
     found += _several_partners(found)
     best: dict[tuple[str, ...], Proposal] = {}
     for proposal in sorted(found, key=lambda proposal: proposal.order):
@@ -194,7 +210,7 @@ def _with_lone_file(pair: tuple[Option, Option], lone: Sequence[bool]) -> Propos
             escaped(one.files[first]) if alone else template(one, choice, first) for one in option.series
         )
     level = _level(pair) + UNSURE + 1
-    return Proposal(pair, _roles(pair), (patterns,), tuple(files), level, scenes)
+    return Proposal(pair, _roles(pair), (patterns,), tuple(files), level, scenes, guessed=True)
 
 
 def _named(pair: Sequence[Option]) -> Iterator[tuple[str, Option]]:
@@ -219,7 +235,7 @@ def _by_difference(files: Sequence[Marked]) -> Iterator[Proposal]:
             pair = _ordered(first, second) if first.role or second.role else (first, second)
             proposal = pair and _joined(pair, unsure=LEVELS * LEVELS)
             if proposal and (proposal.scenes > 1 or not _are_numbers(pair or ())):
-                yield proposal
+                yield replace(proposal, guessed=True)
 
 
 def _role(series: Series) -> str:
@@ -244,7 +260,7 @@ def _two_images(files: Sequence[Marked]) -> Proposal:
         series = Series((escaped(file.path),), file, {(): file.path})
         options.append(Option(file.meaning.role if file.meaning else "", (series,)))
     first, second = options
-    pair = _ordered(first, second) or (replace(first, role=""), replace(second, role=""))
+    pair = _ordered(first, second) or (first, second)
     patterns: Patterns = {role: (escaped(option.series[0].files[()]),) for role, option in _named(pair)}
     paths = tuple(option.series[0].files[()] for option in pair)
     return Proposal(pair, _roles(pair), (patterns,), paths, 0, 1)
@@ -260,8 +276,11 @@ def third_sources(proposal: Proposal, files: Sequence[Marked]) -> Iterator[tuple
     whole = {option.role for option in proposal.options if not option.is_one_colour}
     volumes = proposal.options[0].is_volume
     alike = (file for file in files if not file.no_image and file.is_volume == volumes)
+    firsts = [marked for marked in files if marked.path in proposal.firsts]
     for option in options_of(series_of(alike, "exact")):
         shared = option.keys & keys
+        if any(objection([one, option.series[0].example], False, False) for one in firsts if shared):
+            continue
         used = any(one.example.path in paths for one in option.series)
         if option.name in taken or option.role in whole or used or not shared:
             continue

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import glob
+import os
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import combinations
 from pathlib import Path
 from typing import TypeVar
 
 from batchfuse.errors import RecipeError, SceneError, bugs_told
 from batchfuse.imagery.discovery import Discovery, FoundScene, discover
+from batchfuse.imagery.entities import in_other_spaces
 from batchfuse.imagery.naming import printable
 from batchfuse.plan import Plan, make_plan
 from batchfuse.recipe import Recipe
@@ -18,7 +21,9 @@ from batchfuse.scout.chosen import Chosen
 from batchfuse.scout.findings import Findings, counted, look
 from batchfuse.scout.headers import Settings, settings_of
 from batchfuse.scout.marks import Marked, marked_files, marked_volumes
+from batchfuse.scout.objections import objection
 from batchfuse.scout.proposals import Patterns, Proposal, proposals
+from batchfuse.scout.remarks import remarks
 from batchfuse.scout.wording import OUTPUT, recipe_text
 
 __all__ = ["Sketch", "sketch"]
@@ -55,9 +60,19 @@ class Sketch:
                 if failed
                 else []
             ),
-            *(f"left out: {line}" for line in list(chosen.left_out())[:MOST_TOLD]),
+            *(f"note: {line}" for line in remarks(chosen)),
+            *_first_few([f"left out: {line}" for line in chosen.left_out()]),
             *([f"next: batchfuse plan {printable(path)}"] if path else []),
         ]
+
+
+def _first_few(lines: Sequence[str]) -> Sequence[str]:
+    more = len(lines) - MOST_TOLD
+    return (
+        [*lines[:MOST_TOLD], f"left out: {more} more kinds of files, in the recipe's comments"]
+        if more > 1
+        else lines
+    )
 
 
 def sketch(places: Sequence[Path], folder: Path, call: str, name: str) -> Sketch:
@@ -79,24 +94,38 @@ def sketch(places: Sequence[Path], folder: Path, call: str, name: str) -> Sketch
     kinds = [marked_files(found.images), marked_volumes(found.volumes)]
     files = [file for kind in kinds for file in kind]
     folder = folder.resolve()
-    faults: list[str] = []
+    names = {os.path.normpath(found.base / file.path): file for file in files}
     these = all(place.is_file() for place in places)
     # rasters and volumes don't mix: what there is more of is looked at first
     every = [one for kind in sorted(kinds, key=len, reverse=True) for one in proposals(kind, these)]
-    for proposal in every[:MOST_TRIED]:
-        others = tuple(other for other in every if other.is_apart_from(proposal))
+    by_path = {file.path: file for file in files}
+    told = [
+        (one, objection([by_path[path] for path in one.firsts], one.guessed, one.scenes == 1))
+        for one in every
+    ]
+    sound, doubts = [one for one, doubt in told if not doubt], [doubt for _, doubt in told if doubt]
+    faults: list[str] = []
+    for proposal in sound[:MOST_TRIED]:
+        others = tuple(other for other in sound if other.is_apart_from(proposal))
         try:
             with bugs_told():
-                chosen = _tried(proposal, others, found, files, folder)
+                chosen = _tried(proposal, others, found, names, folder)
+        except _NoPairError as error:
+            doubts.append(str(error))
         except SceneError as error:
-            faults.append(printable(str(error)))
-            continue
-        except RecipeError:  # the names don't join after all
-            continue
-        text = recipe_text(chosen, call, name)
-        _planned(_read(text, folder), chosen.names, samples=1)
-        return Sketch(text, chosen)
-    raise RecipeError(found.nothing_to_pair(files, [fault.replace(f"{folder}/", "") for fault in faults]))
+            faults.append(printable(str(error)).replace(f"{folder}/", ""))
+        except RecipeError as error:  # the names don't join after all
+            if "takes one" in str(error):
+                doubts.insert(0, str(error).splitlines()[0].replace(f"{folder}/", ""))
+        else:
+            text = recipe_text(chosen, call, name)
+            _planned(_read(text, folder), chosen.names, samples=1)
+            return Sketch(text, chosen)
+    raise RecipeError(found.nothing_to_pair(files, faults, doubts))
+
+
+class _NoPairError(RecipeError):
+    """What is joined belongs to different persons, days, spaces or the like."""
 
 
 def _read(text: str, folder: Path) -> Recipe:
@@ -108,14 +137,31 @@ def _read(text: str, folder: Path) -> Recipe:
 
 
 def _tried(
-    proposal: Proposal, others: tuple[Proposal, ...], found: Findings, files: Sequence[Marked], folder: Path
+    proposal: Proposal,
+    others: tuple[Proposal, ...],
+    found: Findings,
+    names: Mapping[str, Marked],
+    folder: Path,
 ) -> Chosen:
-    """The proposal, planned; raises a SceneError or RecipeError where it doesn't work."""
+    """The proposal, planned; raises a SceneError, RecipeError or _NoPairError where it doesn't work."""
     discovery, patterns = _discovered(proposal, found, folder)
+    _refuse_strangers(discovery.scenes, proposal, names)
     settings = _settings(proposal, _some(discovery.scenes, SAMPLES))
     recipe = _recipe(patterns, settings, folder)
     plan = _planned(recipe, [scene.name for scene in discovery.scenes], SAMPLES)
-    return Chosen(proposal, others, found, tuple(files), patterns, settings, discovery, plan, folder)
+    for job in plan.jobs:
+        for one, other in combinations(job.scene.sources, 2):
+            if told := in_other_spaces(one, other):
+                raise _NoPairError(printable(told))
+    return Chosen(proposal, others, found, names, patterns, settings, discovery, plan, folder)
+
+
+def _refuse_strangers(scenes: Sequence[FoundScene], proposal: Proposal, names: Mapping[str, Marked]) -> None:
+    """_NoPairError where a scene, as its paths find it, brings together what does not belong together."""
+    for scene in scenes:
+        files = [names[os.path.normpath(paths[0])] for paths in scene.files.values()]
+        if doubt := objection(files, proposal.guessed, len(scenes) == 1):
+            raise _NoPairError(doubt)
 
 
 def _settings(proposal: Proposal, scenes: Sequence[FoundScene]) -> dict[str, Settings]:

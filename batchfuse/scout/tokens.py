@@ -12,7 +12,10 @@ from batchfuse.scout.templates import escaped
 
 __all__ = ["Links", "shared_tokens"]
 
-TOKEN = re.compile(r"[A-Za-z]+|[0-9]+|[^A-Za-z0-9]+")
+WORD = re.compile(r"(?<!\d)\d{4}-\d\d-\d\d(?!\d)|[A-Za-z0-9]+|[^A-Za-z0-9]+")
+TOKEN = re.compile(r"\d{4}-\d\d-\d\d|[A-Za-z]+|[0-9]+|[^A-Za-z0-9]+")
+DATE = re.compile(r"(?:19|20)\d{6}|(?:19|20)\d\d-\d\d-\d\d")
+TIME = re.compile(r"[0-2]\d{5}")
 MOST_FILES = 2000
 """Of each source, compared with each other."""
 
@@ -33,12 +36,14 @@ class Links:
 
 @dataclass(frozen=True, slots=True)
 class _Rows:
-    """The names of one source, cut into tokens; only those of the commonest shape."""
+    """The names of one source, cut into tokens; only those of the commonest frame."""
 
     keys: tuple[Key, ...]
     """Their keys."""
+    cut: tuple[tuple[tuple[str, ...], ...], ...]
+    """The tokens of each part of each key."""
     tokens: tuple[tuple[str, ...], ...]
-    """The tokens of each, all parts of the key one after the other."""
+    """The same, those of all parts one after the other."""
 
     def column(self, place: int) -> list[str]:
         return [row[place] for row in self.tokens]
@@ -51,12 +56,13 @@ def shared_tokens(pair: Sequence[Option]) -> Links | None:
     chosen: list[tuple[int, int]] = []
     best: dict[tuple[str, ...], tuple[Key, Key]] = {}
     while candidates:
-        tried = [(_join(first, second, [*chosen, link]), link) for link in candidates]
-        joined, link = max(tried, key=lambda one: len(one[0]))
+        tried = [(_join(first, second, [*chosen, *links]), links) for links in candidates]
+        joined, links = max(tried, key=lambda one: len(one[0]))
         if len(joined) <= len(best):
             break
-        best, chosen = joined, [*chosen, link]
-        candidates = [one for one in candidates if one[0] != link[0] and one[1] != link[1]]
+        best, chosen = joined, [*chosen, *links]
+        ours, theirs = (set(places) for places in zip(*chosen, strict=True))
+        candidates = [one for one in candidates if not any(i in ours or j in theirs for i, j in one)]
     if not best:
         return None
     keys = best[min(best)]
@@ -70,35 +76,60 @@ def shared_tokens(pair: Sequence[Option]) -> Links | None:
 
 
 def _rows(option: Option) -> _Rows:
-    by_shape: dict[Shape, list[Key]] = {}
+    by_frame: dict[Shape, list[Key]] = {}
     for key in sorted(option.keys)[:MOST_FILES]:
-        by_shape.setdefault(_shape(key), []).append(key)
-    keys = max(by_shape.values(), key=len)
-    return _Rows(
-        tuple(keys), tuple(tuple(token for part in key for token in TOKEN.findall(part)) for key in keys)
+        by_frame.setdefault(_frame(key), []).append(key)
+    keys = max(by_frame.values(), key=len)
+    parts = [_cut([key[place] for key in keys]) for place in range(len(keys[0]))]
+    cut = tuple(tuple(part[row] for part in parts) for row in range(len(keys)))
+    return _Rows(tuple(keys), cut, tuple(sum(row, ()) for row in cut))
+
+
+def _frame(key: Key) -> Shape:
+    """The signs between a name's words."""
+    return tuple(
+        sign for part in key for sign in (*("" if w[0].isalnum() else w for w in WORD.findall(part)), "/")
     )
 
 
-def _shape(key: Key) -> Shape:
-    """The kinds of a name's tokens, with the signs between them."""
-    kinds = []
-    for part in key:
-        kinds += ["0" if t[0].isdigit() else "a" if t.isalpha() else t for t in TOKEN.findall(part)]
-        kinds.append("/")
-    return tuple(kinds)
+def _cut(texts: Sequence[str]) -> list[tuple[str, ...]]:
+    """The tokens of the same part of several names.
+
+    A word is cut into letters and digits where all names have them in the same order there, as T32TPT; else
+    it is one token, as the numbers of satellites such as 2486 and 24a4.
+    """
+    columns = []
+    for words in zip(*(WORD.findall(text) for text in texts), strict=True):
+        tokens = [tuple(TOKEN.findall(word)) for word in words]
+        alike = {tuple(token[0].isdigit() for token in each) for each in tokens}
+        columns.append(tokens if len(alike) == 1 else [(word,) for word in words])
+    return [sum(row, ()) for row in zip(*columns, strict=True)] if columns else [() for _ in texts]
 
 
-def _candidates(first: _Rows, second: _Rows) -> list[tuple[int, int]]:
-    """Places in the two names that hold the same tokens now and then, and not by chance."""
-    found = []
+def _candidates(first: _Rows, second: _Rows) -> list[tuple[tuple[int, int], ...]]:
+    """Places in the two names that hold the same tokens now and then, and not by chance.
+
+    A time of the day joins with the date before it, not alone: a satellite comes at the same time again.
+    """
+    found: list[tuple[tuple[int, int], ...]] = []
     for i in range(len(first.tokens[0])):
         ours = set(first.column(i))
         for j in range(len(second.tokens[0])):
             shared = ours & set(second.column(j))
-            telling = len(shared) > 1 or any(len(token) >= 4 and token.isdigit() for token in shared)
-            if shared and all(token.isalnum() for token in shared) and telling:
-                found.append((i, j))
+            telling = len(shared) > 1 or any(len(token) >= 4 and token[-1].isdigit() for token in shared)
+            if shared and all(token.isalnum() or DATE.fullmatch(token) for token in shared) and telling:
+                times = _is_time(first, i), _is_time(second, j)
+                if all(times):
+                    found.append(((i - 2, j - 2), (i, j)))
+                elif not any(times):
+                    found.append(((i, j),))
     return found
+
+
+def _is_time(rows: _Rows, place: int) -> bool:
+    """Whether there is a time of the day at a place of the names: six digits behind a date and a sign."""
+    behind_dates = place >= 2 and all(DATE.fullmatch(token) for token in rows.column(place - 2))
+    return behind_dates and all(TIME.fullmatch(token) for token in rows.column(place))
 
 
 def _join(
@@ -121,7 +152,7 @@ def _join(
 def _names(rows: _Rows, places: Sequence[int]) -> list[str]:
     names: list[str] = []
     for place in places:
-        dates = all(re.fullmatch(r"(?:19|20)\d{6}", token) for token in rows.column(place))
+        dates = all(DATE.fullmatch(token) for token in rows.column(place))
         name = "date" if dates and "date" not in names else "scene"
         names.append(name if name not in names else f"part{len(names)}")
     return names
@@ -130,8 +161,8 @@ def _names(rows: _Rows, places: Sequence[int]) -> list[str]:
 def _pattern(series: Series, rows: _Rows, names: dict[int, str]) -> str:
     """A series' path with wildcards at the linked tokens and stars at others that vary."""
     text, place = escaped(series.skeleton[0]), 0
-    for part, behind in zip(rows.keys[0], series.skeleton[1:], strict=True):
-        for token in TOKEN.findall(part):
+    for part, behind in zip(rows.cut[0], series.skeleton[1:], strict=True):
+        for token in part:
             if place in names:
                 text += f"{{{names[place]}}}"
             elif len(set(rows.column(place))) == 1:

@@ -12,13 +12,14 @@ from batchfuse.imagery.scene import Source
 from batchfuse.scout.chosen import Chosen
 from batchfuse.scout.findings import counted
 from batchfuse.scout.proposals import third_sources
+from batchfuse.scout.remarks import are_parts, remarks
 from batchfuse.scout.together import OTHER, WILDCARD, kinds
 
 __all__ = ["OUTPUT", "recipe_text", "yaml_text"]
 
 OUTPUT = "fused"
 """The folder of the stores, beside the recipe."""
-MOST_LINES = 8
+MOST_LINES = 20
 """Lines of one list in the comments."""
 MOST_OTHERS = 3
 """Other pairs that are shown."""
@@ -74,6 +75,7 @@ def _head(chosen: Chosen, call: str, name: str) -> Iterator[str]:
     yield f"# {scenes} with a file of every source, such as {first}:"
     for role, files in chosen.example.items():
         yield f"#   {role}: {files}"
+    yield from _listed("Note:", list(remarks(chosen)))
     yield from _listed("Complete by name, but not fusible as they are:", failed)
     yield from _listed("Left out:", list(chosen.left_out()))
 
@@ -145,7 +147,7 @@ def _mask(chosen: Chosen, role: str) -> Iterator[str]:
 
 def _third(chosen: Chosen) -> Iterator[str]:
     """Other sources of the same scenes, commented out."""
-    found = list(third_sources(chosen.proposal, chosen.files))
+    found = list(third_sources(chosen.proposal, tuple(chosen.files.values())))
     if not found:
         return
     yield "  # Seen as well: uncomment one to fuse it, too, or put it in the place of another."
@@ -163,6 +165,8 @@ def _third(chosen: Chosen) -> Iterator[str]:
 def _rest(chosen: Chosen) -> Iterator[str]:
     role, why = chosen.reference
     yield f"reference: {role}  # {why}"
+    if are_parts(chosen):
+        yield "scaling: campaign  # one range for all parts of the image, so that they leave no seams"
     yield ""
     if chosen.are_volumes:
         yield "fusion:"

@@ -10,17 +10,22 @@ from dataclasses import dataclass
 
 __all__ = [
     "ANATOMY",
+    "BIDS_CONTRASTS",
+    "BIDS_NONE",
     "COLOUR_LETTERS",
     "DETAIL",
     "HALVES",
     "IMAGES",
     "LAST_LETTERS",
+    "MEDICAL",
     "NUMBERS",
     "PLACED",
+    "PROCESSING",
     "QUALITY",
     "ROLES",
     "SENSORS",
     "SIGNAL",
+    "TIMES",
     "TISSUES",
     "VOLUMES",
     "VOLUME_ANATOMY",
@@ -51,12 +56,15 @@ class Meaning:
     """Among files of one role the lower is taken."""
 
 
-SIGNAL = ("thermal", "infrared", "swir", "nir", "sar", "pet", "spect", "ct", "fluorescence", "t2", "flair")
+SIGNAL = ("thermal", "infrared", "swir", "nir", "sar", "pet", "spect", "ct", "fluorescence")
 """Roles that bring what the eye doesn't see, the most wanted first."""
-DETAIL = ("optical", "visible", "pan", "multispectral", "phase", "t1")
+DETAIL = ("optical", "visible", "pan", "multispectral", "phase", "ndvi")
 """Roles that show shapes, or the colours one knows."""
 ANATOMY = ("mri",)
 """As DETAIL, but its partner's colours are the ones to keep."""
+
+MEDICAL = (*ANATOMY, "pet", "ct", "spect")
+"""Roles of images of people."""
 
 ROLES: Mapping[str, Meaning] = {
     # as written in file and folder names, upper and lower case alike
@@ -111,13 +119,26 @@ ROLES: Mapping[str, Meaning] = {
     "pet": Meaning("pet"),
     "ct": Meaning("ct"),
     "spect": Meaning("spect"),
-    **dict.fromkeys(("t1", "t1w"), Meaning("t1")),
-    **dict.fromkeys(("t2", "t2w"), Meaning("t2")),
-    "flair": Meaning("flair"),
     "gfp": Meaning("fluorescence"),
     "pc": Meaning("phase"),
+    **dict.fromkeys(("ndvi", "evi", "savi"), Meaning("ndvi")),
+    # as Pix4D calls what it makes of a flight
+    **dict.fromkeys(("index_thermal_ir", "index_thermal"), Meaning("thermal")),
+    **dict.fromkeys(
+        ("transparent_mosaic_group1", "transparent_mosaic_rgb", "transparent_mosaic", "mosaic_group1"),
+        Meaning("optical"),
+    ),
+    "transparent_mosaic_nir": Meaning("nir"),
+    "transparent_mosaic_red": Meaning("optical", "red"),
+    "transparent_mosaic_green": Meaning("optical", "green"),
+    "transparent_mosaic_blue": Meaning("optical", "blue"),
+    "index_ndvi": Meaning("ndvi"),
 }
-"""What words mean wherever they stand in a name between other signs."""
+"""What words mean wherever they stand in a name between other signs.
+
+The contrasts of MRI are none of them: T1 and T2 are parts of times and of Sentinel-2's tiles
+(20230701T101500, T18TQM), and NIfTI volumes have words of their own.
+"""
 
 LAST_LETTERS: Mapping[str, Meaning] = {
     "T": Meaning("thermal"),
@@ -151,7 +172,22 @@ QUALITY = (
 """Words of quality bands, masks, labels, previews, terrain and results: never taken for a modality."""
 
 VOLUME_ORDER = (
-    *("pet", "spect", "statmap", "cbf", "adc", "dwi", "bold", "ct", "flair", "t2", "pd", "swi", "t1ce"),
+    *(
+        "pet",
+        "spect",
+        "statmap",
+        "cbf",
+        "adc",
+        "dwi",
+        "bold",
+        "epi",
+        "ct",
+        "flair",
+        "t2",
+        "pd",
+        "swi",
+        "t1ce",
+    ),
     *("csf", "wm", "gm", "", "mri", "t1"),
 )
 """Roles of volumes, what brings function or contrast first, what shows shapes last; "" is an unknown one."""
@@ -167,7 +203,7 @@ VOLUME_ROLES: Mapping[str, Meaning] = {
     **dict.fromkeys(("spect", "hmpao", "datscan"), Meaning("spect")),
     **dict.fromkeys(("ct", "cbct", "ctac", "ldct", "ncct"), Meaning("ct")),
     **dict.fromkeys(("ctres", "cta"), Meaning("ct", rank=1)),
-    **dict.fromkeys(("t1", "t1w", "t1n", "mprage", "mpr", "spgr", "bravo"), Meaning("t1")),
+    **dict.fromkeys(("t1", "t1w", "t1n", "unit1", "mprage", "mpr", "spgr", "bravo"), Meaning("t1")),
     "inplanet1": Meaning("t1", rank=1),
     **dict.fromkeys(("t1ce", "t1c", "t1gd", "t1post", "t1-gd", "t1_gd"), Meaning("t1ce")),
     **dict.fromkeys(("t2", "t2w", "t2tse"), Meaning("t2")),
@@ -177,22 +213,87 @@ VOLUME_ROLES: Mapping[str, Meaning] = {
     **dict.fromkeys(("swi", "t2star", "t2starw"), Meaning("swi")),
     "adc": Meaning("adc"),
     **dict.fromkeys(("dwi", "dti"), Meaning("dwi")),
-    **dict.fromkeys(("cbf", "asl"), Meaning("cbf")),
+    "cbf": Meaning("cbf"),
     **dict.fromkeys(("zmap", "zstat", "tmap", "tstat", "statmap", "spmt"), Meaning("statmap")),
-    **dict.fromkeys(("bold", "func", "functional", "fmri", "epi"), Meaning("bold")),
+    **dict.fromkeys(("bold", "func", "functional", "fmri"), Meaning("bold")),
+    "epi": Meaning("epi"),
     **dict.fromkeys(("mri", "mr", "anat", "anatomical", "struct", "structural"), Meaning("mri")),
     **{tissue: Meaning(tissue) for tissue in TISSUES},
 }
 """What words mean in the names of volumes; where several stand in one, the last counts."""
+
+BIDS_CONTRASTS = ("mpm", "mts")
+"""Suffixes of series of several contrasts, in which ``acq-`` says which one it is: acq-PDw_…_MPM."""
+BIDS_NONE: Mapping[str, str] = {
+    **dict.fromkeys(
+        (
+            "epi",
+            "fieldmap",
+            "phasediff",
+            "phase1",
+            "phase2",
+            "phase",
+            "magnitude",
+            "magnitude1",
+            "magnitude2",
+        ),
+        "a field map",
+    ),
+    **dict.fromkeys(
+        ("tb1map", "tb1afi", "tb1dam", "tb1epi", "tb1tfl", "tb1rfm", "tb1srge", "rb1map", "rb1cor", "m0map"),
+        "a map of the scanner's field",
+    ),
+    "asl": "control and label images in turn, no perfusion: make a cbf of them first",
+    "m0scan": "a calibration of perfusion",
+}
+"""Suffixes of BIDS that are no modality, and what they are."""
 
 VOLUME_QUALITY = (
     *("seg", "dseg", "probseg", "segmentation", "mask", "masks", "brainmask", "label", "labels", "labelstr"),
     *("labelsts", "roi", "rois", "lesion", "lesions", "tumor", "gt", "groundtruth", "ground_truth", "aseg"),
     *("aparc", "aparc+aseg", "parc", "parcellation", "atlas", "contour", "contours", "rtstruct", "warp"),
     *("warpfield", "xfm", "fused", "fusion", "result", "results", "sbref", "fieldmap", "phasediff"),
-    *("magnitude1", "magnitude2"),
+    *("magnitude1", "magnitude2", "fmap", "b0map", "topup"),
 )
 """Words of label maps, masks, transforms and results: never taken for a modality."""
+
+PROCESSING = frozenset(
+    (
+        *("w", "r", "m", "wr", "sw", "swr", "mw", "rw", "brain", "head", "bet", "stripped", "skullstripped"),
+        *("reg", "registered", "coreg", "coregistered", "aligned", "resampled", "resliced", "norm", "bias"),
+        *("normalised", "normalized", "n4", "corrected", "corr", "preproc", "denoised", "smooth", "smoothed"),
+        *("to", "in", "on", "space", "native", "mni", "image", "images", "img", "imgs", "scan", "scans"),
+        *("volume", "volumes", "vol", "data", "nifti", "avg", "mean", "sum", "static", "raw", "orig", "ac"),
+        *("axial", "sagittal", "coronal", "ax", "sag", "cor", "post", "pre", "contrast", "2d", "3d", "and"),
+    )
+)
+"""Words in the names of medical images that say what was done to them, never whose they are."""
+
+TIMES: tuple[Mapping[str, str], ...] = (
+    {
+        word: month
+        for month in (
+            *("january", "february", "march", "april", "may", "june", "july", "august", "september"),
+            *("october", "november", "december"),
+        )
+        for word in (month, month[:3])
+    },
+    {
+        **{season: season for season in ("spring", "summer", "autumn", "winter")},
+        "fall": "autumn",
+    },
+    {
+        **dict.fromkeys(("day", "daytime", "noon", "midday"), "day"),
+        **dict.fromkeys(("night", "nighttime", "midnight"), "night"),
+        **{word: word for word in ("morning", "afternoon", "evening", "dawn", "dusk", "am", "pm")},
+    },
+    {
+        **dict.fromkeys(("before", "prefire", "preflood", "preevent"), "before"),
+        **dict.fromkeys(("after", "postfire", "postflood", "postevent"), "after"),
+    },
+    {**dict.fromkeys(("baseline", "bl"), "baseline"), **dict.fromkeys(("followup", "fu"), "followup")},
+)
+"""Words that say when an image was taken; two of one group are two times."""
 
 SENSORS: Mapping[str, Mapping[str, Meaning]] = {
     "Landsat 4, 5 or 7": {
