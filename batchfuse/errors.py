@@ -6,6 +6,7 @@
     - BusyError: another run writes into the output folder
   - SceneError: this scene can't be fused, the others can (exit code 1)
     - SourceError: a source file can't be read, or its pixels can't be used
+      - ChangedError: it is not the file that was planned with
     - GridError: the sources of a scene can't be brought onto one grid
       - DisjointError: they show different places
     - StoreError: the store of this scene was made by something else, or is damaged
@@ -36,6 +37,7 @@ __all__ = [
     "BlamedError",
     "BugError",
     "BusyError",
+    "ChangedError",
     "DamagedError",
     "DisjointError",
     "FullError",
@@ -97,6 +99,15 @@ class SceneError(BatchfuseError):
 
 class SourceError(SceneError):
     """A source file can't be opened or read, or can't serve as an image."""
+
+
+class ChangedError(SourceError):
+    """A source, or what lies beside it, is another than when the scene was planned, or gone."""
+
+    @classmethod
+    def of(cls, path: object) -> ChangedError:
+        """Of this file."""
+        return cls(f"{path} was changed while the scene was fused: run it again")
 
 
 class GridError(SceneError):

@@ -18,11 +18,11 @@ from batchfuse.cuts import chosen_voxel, draw_cuts, slice_of
 from batchfuse.errors import (
     BlamedError,
     BugError,
+    ChangedError,
     DamagedError,
     FullError,
     PassingError,
     SceneError,
-    SourceError,
     StoreError,
     is_full,
     refusal_of,
@@ -35,7 +35,7 @@ from batchfuse.geometry.grid import Grid
 from batchfuse.geometry.planes import PLANES
 from batchfuse.geometry.volume_grid import VolumeGrid
 from batchfuse.imagery.aligned import measured_scaling
-from batchfuse.imagery.files import has_changed
+from batchfuse.imagery.meanwhile import refuse_changed
 from batchfuse.imagery.registration import Offset, coarseness, compared_windows, misregistrations
 from batchfuse.imagery.scaling import Scaling
 from batchfuse.job import Job
@@ -50,7 +50,7 @@ from batchfuse.scene_tasks import Each, fused_tiles, read_cut
 from batchfuse.source_contents import changed_contents, forget_contents, keep_contents
 from batchfuse.storage.check import Fault, check_chunks, check_store
 from batchfuse.storage.digests import Digest
-from batchfuse.storage.files import full, lacks_room
+from batchfuse.storage.files import full, lacks_room, refusals
 from batchfuse.storage.pyramid import begun_level, levels_of, remove_levels
 from batchfuse.storage.repair import (
     forget_faults,
@@ -104,6 +104,8 @@ class SceneRun:
     begun: bool = False
     digests: dict[Path, Digest] = field(default_factory=dict)
     """Of the chunks of the image and its levels, by their files: told by whoever wrote or read them."""
+    mine: set[Path] = field(default_factory=set)
+    """The chunks of the image that this run set out to write."""
 
     def run(self) -> Outcome:
         """Continues the scene's store, or begins it; repairs what is known to be wrong with it.
@@ -117,6 +119,9 @@ class SceneRun:
         except DamagedError as error:
             # which the next run has to know, and would not find by itself
             note_faults(self.job.store, [Fault(self.job.store, "damaged", str(error))])
+            raise
+        except ChangedError:
+            self._forget_tiles()
             raise
 
     def _run(self) -> Outcome:
@@ -190,16 +195,17 @@ class SceneRun:
             )
 
     def _refuse_changed_sources(self) -> None:
-        """SourceError where a source was changed meanwhile: tiles of both would stand side by side."""
-        sources = self.job.scene.sources
-        masks = [source.quality.file for source in sources if source.quality]
-        files = [*(file for source in sources for file in source.files), *masks]
-        changed = [str(file.path) for file in files if has_changed(file)] if self.fused else []
-        if changed:
-            if self.begun:
-                remove_store(self.job.store)
-            remedy = "run it again" if self.begun else "run it again with --overwrite"
-            raise SourceError(f"{changed[0]} was changed while the scene was fused: {remedy}")
+        """ChangedError where a source was changed meanwhile: tiles of both would stand side by side."""
+        for source in self.job.scene.sources if self.fused else ():
+            refuse_changed(source)
+
+    def _forget_tiles(self) -> None:
+        """Deletes the tiles that this run has fused, or the store where it has begun that."""
+        if self.begun:
+            remove_store(self.job.store)
+        with refusals(f"{self.job.store} can't be rid of tiles of changed sources"):
+            for path in self.mine:
+                path.unlink(missing_ok=True)
 
     def _mended(self) -> Store:
         """The store of an earlier run without whatever is wrong with it: what is missing then is made again.
@@ -286,6 +292,7 @@ class SceneRun:
     def _fuse(self, work: Work, store: Store) -> None:
         name, progress = self.job.scene.name, self.progress
         sizes = {tile.index: tile.core.size for tile in store.unwritten(self.job.tiling)}
+        self.mine |= {store.chunk_path(index) for index in sizes}
         there = len(self.job.tiling) - len(sizes)
         if sizes:
             progress.phase(name, FUSING, min(self.told, there), len(self.job.tiling))

@@ -12,7 +12,7 @@ from batchfuse.imagery.scene import Band, Source, SourceFile
 
 
 def source(nodata: float | None = None, scale: float = 1.0, offset: float = 0.0, bands: int = 1) -> Source:
-    file = SourceFile(Path("a.tif"), 1, "0", 0)
+    file = SourceFile(Path("a.tif"), 1, "0", ((1, 0),))
     made = tuple(Band(0, n + 1, "", scale, offset, nodata) for n in range(bands))
     return Source("optical", (file,), Grid((2, 3), Affine(1, 0, 0, 0, -1, 0)), "uint16", made)
 

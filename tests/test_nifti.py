@@ -314,7 +314,7 @@ def test_a_file_that_is_cut_off_later_is_told_and_no_crash(tmp_path):
     (source,) = open_volumes("mri", path)
     read_volume(source.files[0], 1, Window.whole((3, 4, 5)))
     os.truncate(path, 360)
-    with pytest.raises(SourceError, match="cut off while it was read"):
+    with pytest.raises(SourceError, match="was changed while the scene was fused"):
         read_volume(source.files[0], 1, Window.whole((3, 4, 5)))
 
 

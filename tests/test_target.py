@@ -43,7 +43,7 @@ def grid(
 
 
 def source(role: str, place: Grid | ControlPoints) -> Source:
-    file = SourceFile(Path(f"{role}.tif"), 1, "", 0)
+    file = SourceFile(Path(f"{role}.tif"), 1, "", ((1, 0),))
     return Source(role, (file,), place, "uint8", (Band(0, 1, "", 1.0, 0.0, None),))
 
 

@@ -9,14 +9,14 @@ from errno import ENOENT, ENOTDIR
 from itertools import islice
 from pathlib import Path
 
-from batchfuse.errors import SourceAwayError, SourceError, may_pass
+from batchfuse.errors import ChangedError, SourceAwayError, SourceError, may_pass
 from batchfuse.imagery.scene import SourceFile
 
 __all__ = [
     "DICOM_REMEDY",
+    "changed_part",
     "content_of",
     "fault_of",
-    "has_changed",
     "holds_dicom",
     "identified",
     "is_away",
@@ -27,23 +27,28 @@ __all__ = [
 ENDS = 128 * 1024  # bytes of each end of a file that go into its checksum
 PIECE = 4 * 1024 * 1024  # bytes read at a time
 LOOKED_AT = 1000  # names in a folder that are asked whether they are slices
+AWAY = "is its disk or network there?"
 DICOM_REMEDY = "convert each series to a NIfTI file first (dcm2niix -z y -o OUTPUT FOLDER)"
 """What to do with DICOM slices."""
 
 
-def identified(path: Path, sidecars: Sequence[Path] = ()) -> SourceFile:
-    """A file with what tells it from another of its name; sidecars count with it."""
+def identified(path: Path, sidecars: Sequence[Path] = (), said: str = "") -> SourceFile:
+    """A file with what tells it from another of its name; sidecars count with it.
+
+    An .aux.xml doesn't: viewers write statistics into it. What it says of pixels is in ``said``.
+    """
+    sidecars = [part for part in sidecars if not part.name.lower().endswith(".aux.xml")]
     digest = hashlib.sha256()
-    size = stamp = 0
+    states = []
     for part in (path, *sidecars):
         found = part.stat()
-        size += found.st_size
-        stamp = max(stamp, found.st_mtime_ns)
+        states.append((found.st_size, found.st_mtime_ns))
         with part.open("rb") as stream:
             digest.update(stream.read(ENDS))
             stream.seek(max(ENDS, found.st_size - ENDS))
             digest.update(stream.read(ENDS))
-    return SourceFile(path, size, digest.hexdigest(), stamp, tuple(sidecars))
+    size = sum(size for size, _ in states)
+    return SourceFile(path, size, digest.hexdigest(), tuple(states), tuple(sidecars), said)
 
 
 def content_of(file: SourceFile) -> str:
@@ -59,14 +64,27 @@ def content_of(file: SourceFile) -> str:
     return digest.hexdigest()
 
 
-def has_changed(file: SourceFile) -> bool:
-    """Whether size or time of change are others than when the file was identified; not where it is away."""
-    try:
-        found = [part.stat() for part in (file.path, *file.sidecars)]
-    except OSError:
-        return False
-    now = sum(part.st_size for part in found), max(part.st_mtime_ns for part in found)
-    return now != (file.size, file.stamp)
+def changed_part(file: SourceFile) -> Path | None:
+    """Which of a file and its sidecars is gone, or has another size or content than it was identified by.
+
+    Two machines may tell the time of one change differently: where times differ, the ends are compared.
+    Raises OSError where the file itself can't be looked at: it may be away.
+    """
+    later = []
+    for part, (size, changed) in zip((file.path, *file.sidecars), file.states, strict=True):
+        try:
+            found = part.stat()
+        except OSError as error:
+            if part == file.path or may_pass(error):
+                raise
+            return part
+        if found.st_size != size:
+            return part
+        if found.st_mtime_ns != changed:
+            later.append(part)
+    if later and identified(file.path, file.sidecars).checksum != file.checksum:
+        return later[0]
+    return None
 
 
 def is_away(path: Path) -> bool:
@@ -86,15 +104,36 @@ def told_if_away(file: SourceFile) -> Iterator[None]:
     """
     try:
         yield
+    except ChangedError:
+        raise
     except SourceError as refused:
-        try:
+        if (part := _changed_now(file)) is not None:
+            raise ChangedError.of(part) from refused
+        raise
+
+
+def _changed_now(file: SourceFile) -> Path | None:
+    """Which part of a file that was not read is another by now; SourceAwayError where none can be read."""
+    try:
+        if (part := changed_part(file)) is None:
             content_of(file)
-        except SourceAwayError as away:
-            cause = away.__cause__
-            # it was there when the scene was planned: a mount that went away leaves an empty folder
-            if isinstance(cause, OSError) and (may_pass(cause) or cause.errno in (ENOENT, ENOTDIR)):
-                raise SourceAwayError(f"{away}: is its disk or network there?") from cause
-        raise refused
+        return part
+    except (OSError, SourceAwayError) as refused:
+        error = refused.__cause__ if isinstance(refused, SourceAwayError) else refused
+        # it was there when the scene was planned: a mount that went away leaves an empty folder
+        if isinstance(error, OSError) and (may_pass(error) or error.errno in (ENOENT, ENOTDIR)):
+            told = f"{file.path} can't be read: {error.strerror}: {_doubt(file.path, error)}"
+            raise SourceAwayError(told) from error
+    return None
+
+
+def _doubt(path: Path, error: OSError) -> str:
+    """What a person should look at: a folder that holds other files is no mount that went away."""
+    try:
+        moved = error.errno == ENOENT and any(path.parent.iterdir())
+    except OSError:
+        moved = False
+    return f"{'it was moved or deleted while the scene was fused, or ' if moved else ''}{AWAY}"
 
 
 def fault_of(path: Path, error: Exception | None = None) -> str | None:

@@ -17,7 +17,8 @@ from rasterio.transform import GCPTransformer
 from batchfuse.errors import SourceError
 from batchfuse.geometry.grid import ControlPoints, Grid
 from batchfuse.imagery.files import identified
-from batchfuse.imagery.raster_files import opened
+from batchfuse.imagery.gdal_options import PINNED
+from batchfuse.imagery.raster_files import opened, said_by
 from batchfuse.imagery.scene import Band, refuse_impossible, refuse_unusable
 
 __all__ = ["Header", "crs_of"]
@@ -54,9 +55,10 @@ class Header:
             self.block = dataset.block_shapes[0] if dataset.count else (1, 1)
             self.count = dataset.count
             sidecars = [Path(name) for name in dataset.files if Path(name).is_file()]
+            said = said_by(dataset)
         if not self.count:
             raise SourceError(f"{path} holds subdatasets, not bands: extract one with gdal_translate")
-        self.file = identified(path, sorted(set(sidecars) - {path, path.absolute()}))
+        self.file = identified(path, sorted(set(sidecars) - {path, path.absolute()}), said)
 
     def visible_bands(self) -> list[int]:
         """Every band but alpha, in file order; red, green, blue where exactly they are named."""
@@ -144,5 +146,5 @@ def crs_of(text: str) -> Any:
     """The CRS that a text means; rasterio's CRSError or a ValueError where it means none."""
     if ELSEWHERE.match(text):
         raise ValueError("a CRS is told by its code or its definition")
-    with rasterio.Env():  # keeps PROJ's own lines off the terminal
+    with rasterio.Env(**PINNED):  # which also keeps PROJ's own lines off the terminal
         return CRS.from_user_input(text)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import threading
 import warnings
@@ -15,14 +16,16 @@ import numpy as np
 import rasterio
 from numpy.typing import NDArray
 from rasterio._err import CPLE_BaseError
+from rasterio.enums import ColorInterp
 from rasterio.errors import NotGeoreferencedWarning, RasterioError
 
-from batchfuse.errors import SourceError
+from batchfuse.errors import ChangedError, SourceError
 from batchfuse.geometry.window import Window
-from batchfuse.imagery.files import fault_of, told_if_away
+from batchfuse.imagery.files import changed_part, fault_of, told_if_away
+from batchfuse.imagery.gdal_options import PINNED
 from batchfuse.imagery.scene import SourceFile
 
-__all__ = ["CACHE", "opened", "read_band"]
+__all__ = ["CACHE", "opened", "read_band", "said_by", "speaker"]
 
 # A file without a georeference is a case that align.py names in one line of its own.
 warnings.filterwarnings("ignore", category=NotGeoreferencedWarning)
@@ -41,6 +44,7 @@ TOLD = "a GeoTIFF, JPEG 2000, PNG, JPEG, BMP or WebP"
 SIDECARS = (".msk", ".ovr", ".msk.ovr", ".ovr.msk", ".aux.xml", ".msk.aux.xml", ".ovr.aux.xml")
 """What GDAL opens beside a file unasked, by whatever driver; all but the last three are images, of TIFF."""
 SAFE = {
+    **PINNED,
     # sidecars are asked for by name: a folder of thousands need not be listed for each
     "GDAL_DISABLE_READDIR_ON_OPEN": "TRUE",
     # no file of ours lies on the network, and none may lead there
@@ -69,6 +73,8 @@ def read_band(file: SourceFile, band: int, window: Window, mask: bool = False) -
     with told_if_away(file):
         try:
             return _read(file, band, window, mask)
+        except ChangedError:
+            raise
         except SourceError:
             if not _handles.drop(file):
                 raise
@@ -168,25 +174,60 @@ def _refuse_impossible_size(path: Path, dataset: Any, driver: str) -> None:
         )
 
 
+def said_by(dataset: Any) -> str:
+    """A digest of what header, masks and sidecars of an open file say of its pixels and their place.
+
+    Statistics and histograms, which viewers write into an .aux.xml, are no part of it.
+    """
+    points, crs = dataset.gcps
+    said = (
+        *(dataset.shape, dataset.dtypes, tuple(dataset.transform), _wkt(dataset.crs), _wkt(crs)),
+        [(p.row, p.col, p.x, p.y, p.z) for p in points],
+        *(dataset.nodatavals, dataset.scales, dataset.offsets),
+        *(dataset.colorinterp, dataset.mask_flag_enums),
+        [dataset.colormap(n) for n, c in enumerate(dataset.colorinterp, 1) if c == ColorInterp.palette],
+    )
+    return hashlib.sha256(repr(said).encode()).hexdigest()
+
+
+def _wkt(crs: Any) -> str | None:
+    return crs.to_wkt() if crs else None
+
+
+def _changed(file: SourceFile, dataset: Any) -> Path | None:
+    """What is not as it was when the file was planned with: the file, or what lies beside it."""
+    if part := changed_part(file):
+        return part
+    return None if said_by(dataset) == file.said else speaker(file)
+
+
+def speaker(file: SourceFile) -> Path:
+    """Which file says otherwise than before, while a file and its sidecars have the bytes that they had."""
+    beside = (file.path.with_name(file.path.name + ending) for ending in SIDECARS)
+    return next((path for path in beside if path.exists() and path not in file.sidecars), file.path)
+
+
 class _Handles(threading.local):
     """Open files of this thread: a handle opened anew for each tile defeats GDAL's block cache."""
 
     def __init__(self) -> None:
-        self.open: OrderedDict[tuple[Path, int], Any] = OrderedDict()
+        self.open: OrderedDict[SourceFile, Any] = OrderedDict()
 
     def get(self, file: SourceFile) -> Any:
-        key = (file.path, file.stamp)
-        dataset = self.open.pop(key, None)
+        dataset = self.open.pop(file, None)
         if dataset is None:
             dataset = _opened(file.path)
-        self.open[key] = dataset
+            if other := _changed(file, dataset):
+                dataset.close()
+                raise ChangedError.of(other)
+        self.open[file] = dataset
         while len(self.open) > HANDLES:
             self.open.popitem(last=False)[1].close()
         return dataset
 
     def drop(self, file: SourceFile) -> bool:
         """Closes the handle of a file; whether there was one."""
-        dataset = self.open.pop((file.path, file.stamp), None)
+        dataset = self.open.pop(file, None)
         if dataset is not None:
             dataset.close()
         return dataset is not None

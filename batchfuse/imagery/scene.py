@@ -62,13 +62,20 @@ class SourceFile:
     path: Path
     """Where it lies."""
     size: int
-    """Bytes, sidecar files (.msk, .aux.xml, the .img of a .hdr) included."""
+    """Bytes, sidecar files (.msk, .ovr, the .img of a .hdr) included."""
     checksum: str
     """SHA-256 over the first and last 128 KiB of the file and of its sidecars."""
-    stamp: int
-    """Time of the last change in ns: tells a kept handle of an older file; never in a store."""
+    states: tuple[tuple[int, int], ...]
+    """Size and time of the last change in ns, of the file and each of its sidecars; never in a store."""
     sidecars: tuple[Path, ...] = ()
-    """The files beside it that belong to it."""
+    """The files beside it that belong to it. An .aux.xml counts by what it says, and is none of them."""
+    said: str = ""
+    """A digest of what its header, masks and sidecars say, as GDAL reads them here; never in a store."""
+
+    @property
+    def stamp(self) -> int:
+        """Time of the last change in ns."""
+        return max(changed for _, changed in self.states)
 
     def identity(self) -> dict[str, Any]:
         """What a store remembers of the file: nothing that depends on where or when."""
@@ -174,6 +181,11 @@ class Source:
         """What a store remembers of its files."""
         mask = {"mask": self.quality.file.identity()} if self.quality else {}
         return {"role": self.role, "files": [file.identity() for file in self.files], **mask}
+
+    @property
+    def every_file(self) -> tuple[SourceFile, ...]:
+        """Its files, its mask the last."""
+        return (*self.files, *([self.quality.file] if self.quality else []))
 
     @property
     def numbers(self) -> tuple[int, ...]:

@@ -8,15 +8,14 @@ import threading
 import weakref
 import zlib
 from collections import OrderedDict
-from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from batchfuse.errors import SourceError
+from batchfuse.errors import ChangedError, SourceError
 from batchfuse.geometry.window import Window
-from batchfuse.imagery.files import fault_of, told_if_away
+from batchfuse.imagery.files import changed_part, fault_of, told_if_away
 from batchfuse.imagery.scene import SourceFile
 from batchfuse.imagery.volume_header import VolumeHeader, header_of
 
@@ -46,7 +45,7 @@ def _read(file: SourceFile, number: int, window: Window) -> NDArray[Any]:
     (z0, y0, x0), (z1, y1, x1) = window.start, window.stop
     within = 0 <= z0 <= z1 <= depth and 0 <= y0 <= y1 <= height and 0 <= x0 <= x1 <= width
     if not within or not 1 <= number <= header.volumes:
-        raise SourceError(f"{file.path} changed while it was used: run it again")
+        raise ChangedError.of(file.path)
     out = np.empty(window.shape, header.dtype.newbyteorder("="))
     if not out.size:
         return out
@@ -86,11 +85,14 @@ class _Opened:
                     handle = os.dup(plain.fileno())
             else:
                 handle = os.open(header.data, os.O_RDONLY | os.O_CLOEXEC)
+            part = changed_part(header.file)
         except OSError as error:
             raise _refused(header, error) from error
         self.handle = handle
         # evicted while another thread reads, it stays open until that one lets go of it
         weakref.finalize(self, os.close, handle)
+        if part is not None:
+            raise ChangedError.of(part)
 
     def read(self, into: NDArray[np.uint8], start: int) -> None:
         """Fill ``into`` with the bytes from ``start`` on."""
@@ -110,10 +112,10 @@ class _Kept:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._entries: OrderedDict[tuple[Path, int], _Entry] = OrderedDict()
+        self._entries: OrderedDict[SourceFile, _Entry] = OrderedDict()
 
     def get(self, header: VolumeHeader) -> _Opened:
-        key = (header.data, header.file.stamp)
+        key = header.file
         with self._lock:
             entry = self._entries.pop(key, None) or _Entry()
             self._entries[key] = entry
@@ -124,7 +126,7 @@ class _Kept:
     def drop(self, header: VolumeHeader) -> None:
         """Forgets a file."""
         with self._lock:
-            self._entries.pop((header.data, header.file.stamp), None)
+            self._entries.pop(header.file, None)
 
 
 class _Entry:

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from batchfuse.errors import SourceError
+from batchfuse.errors import ChangedError, SourceError
 from batchfuse.geometry.volume_grid import VolumeGrid, millimetres
-from batchfuse.imagery.files import DICOM_REMEDY, fault_of, identified
+from batchfuse.imagery.files import DICOM_REMEDY, changed_part, fault_of, identified
 from batchfuse.imagery.mended_header import MAGIC, SIZES, mended
 from batchfuse.imagery.nifti_extensions import LONGEST_TAIL, good_extensions
 from batchfuse.imagery.scene import SourceFile
@@ -102,8 +102,11 @@ def has_volume_header(path: Path) -> bool:
 
 @lru_cache(maxsize=256)
 def header_of(file: SourceFile) -> VolumeHeader:
-    """The header of a file that was opened before."""
-    return read_header(file.path)
+    """The header of a file that was opened before; ChangedError where it is another by now."""
+    header = read_header(file.path)
+    if part := changed_part(file):
+        raise ChangedError.of(part)
+    return header
 
 
 def header_bytes(file: SourceFile) -> tuple[bytes, tuple[str, ...]]:
