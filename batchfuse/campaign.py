@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -20,6 +21,7 @@ from batchfuse.plan import Failure, Plan
 from batchfuse.recipe import differences
 from batchfuse.report.progress import Progress, counted
 from batchfuse.retries import Retries
+from batchfuse.system.notes import Kind, encoded, found_note, place_of
 
 __all__ = ["FILE", "Ready", "ready"]
 
@@ -61,28 +63,31 @@ def ready(plan: Plan, cluster: Cluster, overwrite: bool, progress: Progress, ret
     A scene that can't be read for now is measured again, ``retries`` times.
 
     Raises:
-        RecipeError: what was kept was measured with other settings, or is damaged.
+        RecipeError: what was kept was measured with other settings.
     """
     if not plan.campaign or not plan.jobs:
         return Ready(plan.jobs)
     path = plan.recipe.output_folder / FILE
+    with _refusals(path, "read"):
+        place = place_of(path, KIND)
     kept = None if overwrite and len(plan.jobs) == len(plan.campaign) else _kept(path, plan)
     if kept is not None:
-        return Ready(_ranged(plan.jobs, kept), (), (*_doubts(plan), *_changes(path, kept, plan)))
+        warnings = (*place.left, *_doubts(plan), *_changes(place.path, kept, plan))
+        return Ready(_ranged(plan.jobs, kept), (), warnings)
     found = measured_over(cluster, plan.campaign, partial(progress.phase, "campaign"), retries)
     readable = [job for job in plan.campaign if job.scene.name not in found.unreadable]
     made = Campaign(found.ranges, _settings(plan), {j.scene.name: _checksum(j) for j in readable})
     lost = {job.scene.name for job in plan.jobs} & found.unreadable.keys()
     # a run that ends here counts the scene, too, once it is mended
     if readable and not (lost and plan.recipe.on_error == "fail"):
-        _write(path, made)
+        _write(place.path, made)
     return Ready(
         _ranged([job for job in plan.jobs if job.scene.name not in lost], made),
         tuple(
             Failure(name, str(found.unreadable[name]), behind=found.unreadable[name].behind)
             for name in sorted(lost)
         ),
-        (*_doubts(plan), *_left_out(found.unreadable)),
+        (*place.left, *_doubts(plan), *_left_out(found.unreadable)),
     )
 
 
@@ -152,38 +157,62 @@ def _is(names: Sequence[str] | Mapping[str, object]) -> str:
 
 def _kept(path: Path, plan: Plan) -> Campaign | None:
     """What an earlier run measured, if it may be used."""
-    try:
-        stored = json.loads(path.read_bytes())
-        if stored["format"] != FORMAT:
-            raise RecipeError(f"{path} has format {stored['format']}, not {FORMAT}: update batchfuse")
-        ranges = {role: (float(low), float(high)) for role, (low, high) in stored["ranges"].items()}
-        kept = Campaign(ranges, stored["settings"], dict(stored["scenes"]))
-        changed = differences(kept.settings, _settings(plan), path.name)
-    except FileNotFoundError:
+    with _refusals(path, "read"):
+        found = found_note(path, KIND)
+    if found is None:
         return None
-    except OSError as error:
-        raise RecipeError(f"{path} can't be read ({error.strerror})") from error
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise RecipeError(f"{path} is damaged: delete it, or measure anew with --overwrite") from error
-    if changed or ranges.keys() != plan.recipe.inputs.keys():
-        roles = [] if changed else [f"roles: {', '.join(ranges)}"]
+    stored = found.values
+    if stored["format"] != FORMAT:
+        raise RecipeError(f"{found.path} has format {stored['format']}, not {FORMAT}: update batchfuse")
+    kept = Campaign(
+        {role: (low, high) for role, (low, high) in stored["ranges"].items()},
+        stored["settings"],
+        stored["scenes"],
+    )
+    changed = differences(kept.settings, _settings(plan), path.name)
+    if changed or kept.ranges.keys() != plan.recipe.inputs.keys():
+        roles = [] if changed else [f"roles: {', '.join(kept.ranges)}"]
         raise RecipeError(
-            f"{path} was measured otherwise ({'; '.join(changed or roles)}): give another `output.path`, or "
-            "--overwrite to measure and fuse all scenes anew"
+            f"{found.path} was measured otherwise ({'; '.join(changed or roles)}): give another "
+            "`output.path`, or --overwrite to measure and fuse all scenes anew"
         )
     return kept
 
 
-def _write(path: Path, campaign: Campaign) -> None:
+def _write(place: Path, campaign: Campaign) -> None:
     stored = {
         "format": FORMAT,
         "ranges": campaign.ranges,
         "settings": campaign.settings,
         "scenes": campaign.scenes,
     }
+    with _refusals(place, "written"):
+        replace_file(place, encoded(KIND, stored))
+
+
+@contextmanager
+def _refusals(path: Path, done: str) -> Iterator[None]:
     try:
-        replace_file(path, f"{json.dumps(stored, indent=2, ensure_ascii=False)}\n".encode())
+        yield
     except OSError as error:
-        raise RecipeError(
-            f"{path} can't be written ({error.strerror}): give another `output.path`"
-        ) from error
+        raise RecipeError(f"{path} can't be {done} ({error.strerror}): give another `output.path`") from error
+
+
+def _is_a_campaign(values: Mapping[str, Any]) -> bool:
+    if values.get("format") != FORMAT:
+        return type(values.get("format")) is int  # of a later version, as far as can be told
+    ranges, scenes = values.get("ranges"), values.get("scenes")
+    return (
+        isinstance(ranges, dict)
+        and all(map(_is_a_range, ranges.values()))
+        and isinstance(values.get("settings"), dict)
+        and isinstance(scenes, dict)
+        and all(isinstance(checksum, str) for checksum in scenes.values())
+    )
+
+
+def _is_a_range(value: Any) -> bool:
+    return isinstance(value, list) and len(value) == 2 and all(type(end) in (int, float) for end in value)
+
+
+KIND = Kind("campaign", _is_a_campaign)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import shutil
 import threading
@@ -32,10 +31,12 @@ from batchfuse.pace import Pace
 from batchfuse.plan import Plan, make_plan, planned_again
 from batchfuse.recipe import Profile, Recipe
 from batchfuse.report.progress import Progress, Silence, counted, duration
-from batchfuse.report.report import Outcome, Report, check_writable
+from batchfuse.report.report import FILE as REPORT
+from batchfuse.report.report import KIND, Outcome, Report
 from batchfuse.retries import Retries
 from batchfuse.scene_run import SceneRun, is_fused
 from batchfuse.storage.lease import NAME, Lease
+from batchfuse.system.notes import Place, found_note, place_of
 from batchfuse.task import Compute
 
 __all__ = ["RETRIES", "run", "run_plan", "unfinished"]
@@ -45,7 +46,6 @@ RETRIES = 2
 PATIENCE = 0.2  # seconds between looks at whether the run was interrupted
 REPORTED = 5.0  # seconds between versions of report.json
 NAMED = 3  # things repaired that a line names
-REPORT = "report.json"
 OURS = re.compile(
     r"\.(.+\.)?([0-9a-f]{32}|[0-9]+)\.partial"
     r"|(report|campaign)\.json\.([0-9a-f]{32}|[0-9]+)\.partial"
@@ -110,6 +110,7 @@ def run_plan(
     runner = _Runner(plan, profile, overwrite, progress or Silence(), retries, checksum)
     with Lease(folder, on_loss=runner.halt):
         _sweep(folder)
+        runner.found(_place_of_report(folder))
         try:
             runner.run()
         except KeyboardInterrupt:
@@ -132,7 +133,15 @@ def _prepare(folder: Path) -> None:
         raise RecipeError(
             f"the output folder {folder} can't be written ({error.strerror}): give another `output.path`"
         ) from error
-    check_writable(folder / REPORT)
+
+
+def _place_of_report(folder: Path) -> Place:
+    try:
+        return place_of(folder / REPORT, KIND)
+    except OSError as error:
+        raise RecipeError(
+            f"{folder / REPORT} can't be read ({error.strerror}): is its disk or network there?"
+        ) from error
 
 
 def _sweep(folder: Path) -> None:
@@ -161,6 +170,7 @@ class _Runner:
     running: dict[str, SceneRun] = field(default_factory=dict)
     interrupted: bool = False
     warnings: tuple[str, ...] = ()
+    place: Path = Path(REPORT)
     halted: threading.Event = field(default_factory=threading.Event)
     pace: Pace = field(default_factory=Pace)
     _halting: threading.Lock = field(default_factory=threading.Lock)
@@ -173,6 +183,11 @@ class _Runner:
     _replanned: Retries | None = None
     _fused_before: frozenset[str] = frozenset()
     _planned: float = field(default_factory=time.monotonic)
+
+    def found(self, place: Place) -> None:
+        """Takes where its report goes."""
+        self.place = place.path
+        self.warnings = place.left
 
     def run(self) -> None:
         """Fills ``outcomes``.
@@ -358,12 +373,13 @@ class _Runner:
             interrupted=self.interrupted,
             warnings=self.warnings,
             recipe_folder=str(self.plan.recipe.folder.resolve()),
+            path=str(self.place),
         )
 
     def write(self, report: Report) -> None:
         """Writes report.json; that the disk is full by now, say, ends no run, and is told."""
         try:
-            report.write(self.plan.recipe.output_folder / REPORT)
+            report.write(self.place)
         except RecipeError as error:
             self.progress.warn(None, str(error))
 
@@ -467,15 +483,15 @@ def unfinished(folder: Path) -> frozenset[str]:
     """
     path = folder / REPORT
     try:
-        scenes = json.loads(path.read_bytes())["scenes"]
-        found = frozenset(str(s["scene"]) for s in scenes if s["status"] not in ("complete", "kept"))
-    except FileNotFoundError:
-        raise RecipeError(f"--only-failed: {path} is not there: run without it first") from None
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise RecipeError(
-            f"--only-failed: {path} can't be read ({' '.join(str(error).split())}): run without it"
-        ) from None
-    return found
+        found = found_note(path, KIND)
+        left = place_of(path, KIND).left
+    except OSError as error:
+        raise RecipeError(f"--only-failed: {path} can't be read ({error.strerror}): run without it") from None
+    if found is None:
+        why = f"there is no report ({'; '.join(left)})" if left else f"{path} is not there"
+        raise RecipeError(f"--only-failed: {why}: run without it first")
+    scenes = found.values["scenes"]
+    return frozenset(scene["scene"] for scene in scenes if scene["status"] not in ("complete", "kept"))
 
 
 def _introduced(workers: Sequence[Worker]) -> str:

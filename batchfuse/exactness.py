@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import random
 import uuid
 from collections.abc import Iterator, Sequence
@@ -24,10 +23,13 @@ from batchfuse.job import Job
 from batchfuse.machine import cores
 from batchfuse.plan import found_scenes, make_plan
 from batchfuse.recipe import Recipe
+from batchfuse.report.report import FILE as REPORT
+from batchfuse.report.report import KIND
 from batchfuse.scene_jobs import without_volume
 from batchfuse.scene_run import stored_survey
 from batchfuse.storage.store import Store
 from batchfuse.stored_recipe import stored_recipe
+from batchfuse.system.notes import found_note
 from batchfuse.task import Compute, Work, encoding, fuse_window
 
 __all__ = ["LIMIT", "Exactness", "compared", "measure", "merged", "places"]
@@ -160,14 +162,17 @@ def _around(centre: tuple[int, ...], shape: tuple[int, ...]) -> Window:
 
 
 def _recipe_folder(path: Path) -> Path:
-    report = path.resolve().parent / "report.json"
+    report = path.resolve().parent / REPORT
     try:
-        return Path(json.loads(report.read_bytes())["recipe_folder"])
-    except (OSError, ValueError, KeyError, TypeError):
+        found = found_note(report, KIND)
+    except OSError:
+        found = None
+    if found is None:
         raise StoreError(
             f"{path}: {report} does not say where its recipe lies: name the recipe's folder with --folder, "
             "or the one where `fuse` was called"
-        ) from None
+        )
+    return Path(found.values["recipe_folder"])
 
 
 def _job(store: Store, folder: Path) -> Job:

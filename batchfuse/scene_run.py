@@ -47,7 +47,7 @@ from batchfuse.report.progress import FusedTile, Progress
 from batchfuse.report.report import Outcome, versions
 from batchfuse.scene_layout import layout_of
 from batchfuse.scene_tasks import Each, fused_tiles, read_cut
-from batchfuse.source_contents import changed_contents, forget_contents, keep_contents
+from batchfuse.source_contents import changed_contents, foreign_contents, forget_contents, keep_contents
 from batchfuse.storage.check import Fault, check_chunks, check_store
 from batchfuse.storage.digests import Digest
 from batchfuse.storage.files import full, lacks_room, refusals
@@ -187,6 +187,7 @@ class SceneRun:
         """StoreError where the store was made otherwise than is asked now."""
         changed = changes(record, self._record()) or other_ranges(record, self._ranges())
         # of stores that may be continued: what tells others needs no reading
+        self.notes += foreign_contents(self.job.store) if self.checksum else ()
         changed = changed or changed_contents(self.job.store, self.job.scene.sources, self.checksum)
         if changed:
             raise StoreError(
@@ -284,6 +285,7 @@ class SceneRun:
         self.digests.clear()
         forget_faults(job.store)
         if self.checksum:
+            self.notes += foreign_contents(job.store)
             keep_contents(job.store, job.scene.sources)
         else:
             forget_contents(job.store)

@@ -5,8 +5,7 @@ They are not in the store: it has the same bytes whether or not they were asked 
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +14,9 @@ from batchfuse.files import replace_file
 from batchfuse.imagery.files import content_of
 from batchfuse.imagery.scene import Source, SourceFile
 from batchfuse.storage.files import refusals
+from batchfuse.system.notes import Kind, encoded, forget_notes, found_note, place_of
 
-__all__ = ["changed_contents", "contents_path", "forget_contents", "keep_contents"]
+__all__ = ["changed_contents", "contents_path", "foreign_contents", "forget_contents", "keep_contents"]
 
 KEYS = ("sha256", "size", "changed")
 """What is kept of a file: the checksum of its bytes, how many they are, its time of change in ns."""
@@ -25,6 +25,13 @@ KEYS = ("sha256", "size", "changed")
 def contents_path(store: Path) -> Path:
     """Where the checksums of the sources of a store are kept: ``<scene>.checksums.json`` beside it."""
     return store.with_suffix(".checksums.json")
+
+
+def foreign_contents(store: Path) -> tuple[str, ...]:
+    """A line for each file that lies where the checksums belong, holds none, and is left alone."""
+    path = contents_path(store)
+    with refusals(f"{path} can't be read"):
+        return place_of(path, CHECKSUMS).left
 
 
 def keep_contents(store: Path, sources: Sequence[Source]) -> None:
@@ -60,10 +67,11 @@ def changed_contents(store: Path, sources: Sequence[Source], every: bool) -> lis
 
 def forget_contents(store: Path) -> None:
     """Remove the checksums, if there are any: they are of a store that is no more."""
+    path = contents_path(store)
     try:
-        contents_path(store).unlink(missing_ok=True)
+        forget_notes(path, CHECKSUMS)
     except OSError as error:
-        raise StoreError(f"{contents_path(store)} can't be deleted: {error.strerror}") from None
+        raise StoreError(f"{path} can't be deleted: {error.strerror}") from None
 
 
 def _files(sources: Sequence[Source]) -> Iterator[tuple[str, SourceFile]]:
@@ -80,16 +88,26 @@ def _described(file: SourceFile, checksum: str) -> dict[str, Any]:
 
 def _kept(store: Path) -> dict[str, Any]:
     path = contents_path(store)
-    try:
-        found = json.loads(path.read_bytes())
-        return {str(key): {name: one[name] for name in KEYS} for key, one in found.items()}
-    except FileNotFoundError:
-        return {}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise StoreError(f"{path} can't be read ({error}): delete it and run with --checksum again") from None
+    with refusals(f"{path} can't be read"):
+        found = found_note(path, CHECKSUMS)
+    return {} if found is None else dict(found.values["sources"])
 
 
 def _write(store: Path, contents: dict[str, Any]) -> None:
     path = contents_path(store)
     with refusals(f"{path} can't be written"):
-        replace_file(path, f"{json.dumps(contents, indent=2, ensure_ascii=False)}\n".encode())
+        replace_file(place_of(path, CHECKSUMS).path, encoded(CHECKSUMS, {"sources": contents}))
+
+
+def _are_checksums(values: Mapping[str, Any]) -> bool:
+    sources = values.get("sources")
+    return isinstance(sources, dict) and all(
+        isinstance(one, dict)
+        and one.keys() == set(KEYS)
+        and isinstance(one["sha256"], str)
+        and type(one["size"]) is type(one["changed"]) is int
+        for one in sources.values()
+    )
+
+
+CHECKSUMS = Kind("checksums", _are_checksums)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -11,9 +10,12 @@ from typing import Any
 from batchfuse.errors import StoreError
 from batchfuse.imagery.naming import natural_order
 from batchfuse.report.progress import counted
-from batchfuse.storage.lease import Holder, holder_of
+from batchfuse.report.report import FILE as REPORT
+from batchfuse.report.report import KIND
+from batchfuse.storage.lease import Holder, fault_of, holder_of
 from batchfuse.storage.repair import has_noted_faults
 from batchfuse.storage.store import Store, is_store, stores_within
+from batchfuse.system.notes import found_note, place_of
 
 __all__ = ["FolderStatus", "SceneStatus", "status_of"]
 
@@ -48,6 +50,8 @@ class FolderStatus:
     """The run that writes into it now."""
     killed: bool
     """Whether the last run ended without saying so, and left something to do."""
+    warnings: tuple[str, ...] = ()
+    """A line for each of our notes that can't be read."""
 
     def count(self, state: str) -> int:
         """Scenes in this state."""
@@ -65,6 +69,7 @@ class FolderStatus:
             "path": str(self.path),
             "running": run,
             "killed": self.killed,
+            "warnings": list(self.warnings),
             "counts": {state: self.count(state) for state in STATES},
             "scenes": [asdict(scene) for scene in self.scenes],
         }
@@ -77,6 +82,7 @@ class FolderStatus:
             yield f"  process {self.holder.process} on {self.holder.host} is fusing into it"
         elif self.killed:
             yield "  the last run was killed: run its recipe again to continue"
+        yield from (f"  {warning}" for warning in self.warnings)
         for scene in self.scenes:
             if verbose or scene.state != "done":
                 tiles = f", {scene.written} of {scene.tiles} tiles" if scene.tiles else ""
@@ -92,11 +98,14 @@ def status_of(path: Path) -> FolderStatus:
         raise StoreError(f"{path} is not a folder" if path.exists() else f"{path} is not there")
     if is_store(path):
         return FolderStatus(path, (_of_store(path, {}),), holder_of(path.parent), killed=False)
-    report = _report(path)
+    report, warnings = _report(path)
     told = {scene["scene"]: scene for scene in report.get("scenes", [])}
     stores = {store.stem: store for store in stores_within(path) if store.suffix == ".zarr"}
     if not told and not stores:
-        raise StoreError(f"{path} has neither stores nor a report of batchfuse: give a run's output folder")
+        why = f" ({'; '.join(warnings)})" if warnings else ""
+        raise StoreError(
+            f"{path} has neither stores nor a report of batchfuse{why}: give a run's output folder"
+        )
     names = sorted({*told, *stores}, key=natural_order)
     scenes = tuple(
         _of_store(stores[name], told.get(name, {})) if name in stores else _without_store(told[name])
@@ -105,30 +114,18 @@ def status_of(path: Path) -> FolderStatus:
     holder = holder_of(path)
     unfinished = any(scene.state != "done" for scene in scenes)
     killed = holder is None and report.get("finished") is False and unfinished
-    return FolderStatus(path, scenes, holder, killed)
+    return FolderStatus(path, scenes, holder, killed, warnings)
 
 
-def _report(folder: Path) -> Mapping[str, Any]:
+def _report(folder: Path) -> tuple[Mapping[str, Any], tuple[str, ...]]:
+    """What the last run told, and a line for each file that is called as a note of a run and is none."""
+    path = folder / REPORT
     try:
-        found = json.loads((folder / "report.json").read_bytes())
-    except FileNotFoundError:
-        return {}
-    except (OSError, ValueError) as error:
-        raise StoreError(
-            f"{folder / 'report.json'} can't be read ({error}): delete it, or run again"
-        ) from None
-    return found if _is_ours(found) else {}
-
-
-def _is_ours(found: Any) -> bool:
-    """Whether a report.json is a run's: other programs write files of that name."""
-    scenes = found.get("scenes") if isinstance(found, dict) else None
-    return isinstance(scenes, list) and all(
-        isinstance(scene, dict)
-        and isinstance(scene.get("scene"), str)
-        and isinstance(scene.get("tiles"), int)
-        for scene in scenes
-    )
+        found, left = found_note(path, KIND), place_of(path, KIND).left
+    except OSError as error:
+        raise StoreError(f"{path} can't be read ({error.strerror}): is its disk or network there?") from None
+    fault = fault_of(folder)
+    return (found.values if found is not None else {}), (*left, *([fault] if fault else []))
 
 
 def _of_store(path: Path, told: Mapping[str, Any]) -> SceneStatus:
@@ -138,9 +135,9 @@ def _of_store(path: Path, told: Mapping[str, Any]) -> SceneStatus:
         store = Store.open(path)
         tiling = store.tiling
         tiles, written = len(tiling), len(tiling) - len(store.unwritten(tiling))
+        doubted = has_noted_faults(path)
     except StoreError as error:
         return SceneStatus(path.stem, "failed", 0, 0, str(error))
-    doubted = has_noted_faults(path)
     if doubted and not refused:
         refused = "something is wrong with it (batchfuse verify says what): run its recipe again to repair it"
         return SceneStatus(path.stem, "partial", tiles, written, refused)

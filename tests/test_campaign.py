@@ -318,13 +318,33 @@ def test_ranges_measured_with_other_settings_are_refused_before_anything_starts(
 
 
 @pytest.mark.parametrize("content", [b"", b"[]", b"{}", b'{"format": 1, "ranges": {"thermal": 3}}'])
-def test_a_damaged_file_of_ranges_is_one_line_with_the_remedy(tmp_path: Path, content: bytes) -> None:
+def test_a_file_that_holds_no_ranges_stays_and_the_ranges_are_kept_beside_it(
+    tmp_path: Path, content: bytes
+) -> None:
     write_campaign(tmp_path)
     (tmp_path / "fused").mkdir()
     (tmp_path / "fused" / FILE).write_bytes(content)
-    with pytest.raises(RecipeError, match=r"campaign.json is damaged: delete it.*--overwrite"):
+    report = batchfuse.run(recipe_of(tmp_path))
+    assert report.exit_code == 0
+    assert any("campaign.json is no campaign of batchfuse (" in warning for warning in report.warnings)
+    assert (tmp_path / "fused" / FILE).read_bytes() == content
+    kept = (tmp_path / "fused/campaign-1.json").read_bytes()
+    assert batchfuse.run(recipe_of(tmp_path)).exit_code == 0
+    assert (tmp_path / "fused/campaign-1.json").read_bytes() == kept
+    batchfuse.run(recipe_of(tmp_path), overwrite=True)
+    assert sorted(path.name for path in (tmp_path / "fused").glob("campaign*")) == [
+        "campaign-1.json",
+        "campaign.json",
+    ]
+
+
+def test_ranges_of_a_later_version_are_refused(tmp_path: Path) -> None:
+    write_campaign(tmp_path)
+    batchfuse.run(recipe_of(tmp_path))
+    path = tmp_path / "fused" / FILE
+    path.write_text(json.dumps({**json.loads(path.read_text()), "format": 99, "ranges": "other"}))
+    with pytest.raises(RecipeError, match=r"campaign.json has format 99, not 1: update batchfuse"):
         batchfuse.run(recipe_of(tmp_path))
-    assert batchfuse.run(recipe_of(tmp_path), overwrite=True).exit_code == 0
 
 
 def test_a_scene_that_cannot_be_read_fails_alone_and_counts_in_no_range(tmp_path: Path) -> None:

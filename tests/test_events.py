@@ -102,7 +102,7 @@ def test_the_sum_counts_each_status_and_tells_the_warnings_of_the_run() -> None:
     lines, stream = told()
     statuses = ("complete", "kept", "kept", "failed", "interrupted", "not started")
     outcomes = tuple(Outcome(f"s{i}", status, fused=i) for i, status in enumerate(statuses))
-    lines.finished(Report(outcomes, seconds=2.0004, warnings=("two scenes share a place",)), "r.json")
+    lines.finished(Report(outcomes, seconds=2.0004, warnings=("two scenes share a place",), path="r.json"))
     warning, finished = parsed(stream.getvalue())
     assert (warning["event"], warning["message"], "scene" in warning) == (
         *("warning", "two scenes share a place"),

@@ -24,7 +24,7 @@ from batchfuse.cli import commands
 from batchfuse.report.report import Outcome
 from batchfuse.storage import check, raster, volume
 from batchfuse.storage.digests import Digest
-from batchfuse.storage.repair import has_noted_faults, noted_path
+from batchfuse.storage.repair import has_noted_faults, note_faults, noted_path
 from batchfuse.storage.store import Store
 
 TILE = 48
@@ -383,11 +383,27 @@ def test_exports_and_the_quicklook_of_a_repaired_image_are_made_anew(scene: Path
 @pytest.mark.parametrize("form", ["format 2"])
 def test_a_note_that_is_not_true_costs_a_reading_and_changes_no_byte(scene: Path, form: str) -> None:
     wanted = stored(scene)
-    noted_path(scene / "fused/a.zarr").write_text("../../etc/passwd")
+    note_faults(scene / "fused/a.zarr", [check.Fault(scene / "fused/x", "foreign", "../../etc/passwd")])
     outcome = run(scene, form)
     assert (outcome.fused, outcome.repaired) == (0, ())
     assert stored(scene) == wanted
     assert not noted_path(scene / "fused/a.zarr").exists()
+
+
+@pytest.mark.parametrize("form", ["format 2"])
+def test_a_file_of_others_that_is_called_as_the_note_stays_and_faults_are_noted_beside_it(
+    scene: Path, form: str
+) -> None:
+    path = noted_path(scene / "fused/a.zarr")
+    path.write_text("mine")
+    assert not has_noted_faults(scene / "fused/a.zarr")
+    chunks_of(scene)[0].write_bytes(b"no chunk")
+    assert verified(scene)[0] == 1
+    assert has_noted_faults(scene / "fused/a.zarr")
+    assert (scene / "fused/a.faults-1.json").exists()
+    assert run(scene, form).repaired
+    assert not (scene / "fused/a.faults-1.json").exists()
+    assert path.read_text() == "mine"
 
 
 @pytest.mark.parametrize("form", ["format 2"])
@@ -455,7 +471,7 @@ def test_a_chunk_that_cannot_be_read_for_now_is_no_damage(
         patched.setattr(check, "digest_of", refused)
         code, lines = verified(scene)
         assert (code, lines.count("unread: ")) == (1, 1)
-        noted_path(scene / "fused/a.zarr").write_text("somebody has found something")
+        note_faults(scene / "fused/a.zarr", [check.Fault(bad, "damaged", "somebody has found something")])
         (outcome,) = batchfuse.run(recipe(scene, form), retries=0).outcomes
         assert (outcome.status, outcome.fused) == ("failed", 0)
         assert "tile (0, 1) can't be read: " in (outcome.reason or "")

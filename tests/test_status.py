@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from test_engine import make_pair, recipe_of
 
 import batchfuse
 from batchfuse.cli import commands
+from batchfuse.engine import unfinished
 from batchfuse.errors import StoreError
 from batchfuse.status import status_of
 
@@ -92,11 +94,43 @@ def test_what_is_no_output_folder_is_one_line(tmp_path: Path, what: str) -> None
 )
 def test_another_programs_report_tells_nothing(folder: Path, content: str) -> None:
     (folder / "report.json").write_text(content)
-    assert [scene.scene for scene in status_of(folder).scenes] == ["done", "partial"]
+    found = status_of(folder)
+    assert [scene.scene for scene in found.scenes] == ["done", "partial"]
+    assert any("report.json is no report of batchfuse (" in line for line in found.lines(verbose=False))
     for store in folder.glob("*.zarr"):
         shutil.rmtree(store)
     with pytest.raises(StoreError, match="has neither stores nor a report of batchfuse"):
         status_of(folder)
+
+
+def test_a_run_beside_a_report_of_others_has_its_own_which_is_the_one_that_is_asked(folder: Path) -> None:
+    (folder / "report.json").write_text("[" * 100_000)
+    report = batchfuse.run(recipe_of(folder.parent, tiles={"size": 64}), only="[dpf]*")
+    assert report.path == str(folder / "report-1.json")
+    assert "report.json is no report of batchfuse (nested too deeply)" in report.warnings[0]
+    assert (folder / "report.json").read_text() == "[" * 100_000
+    assert unfinished(folder) == {"failed"}
+    states = {scene.scene: scene.state for scene in status_of(folder).scenes}
+    assert states == {"done": "done", "partial": "done", "failed": "failed"}
+    (folder / "report.json").unlink()
+    assert unfinished(folder) == {"failed"}
+
+
+def test_a_lease_that_cannot_be_read_is_told(folder: Path) -> None:
+    os.mkfifo(folder / ".batchfuse-lease.json")
+    result = CliRunner().invoke(commands, ["status", str(folder)])
+    assert "lease.json can't be read (no regular file): if no run writes here, delete it" in result.output
+    refused = CliRunner().invoke(commands, ["run", str(recipe_file(folder.parent))])
+    assert refused.exit_code == 2
+    assert refused.output.count("\n") == 1
+
+
+def recipe_file(folder: Path) -> Path:
+    path = folder / "recipe.yaml"
+    path.write_text(
+        'inputs: {thermal: "{scene}_thermal.tif", optical: "{scene}_optical.tif"}\noutput: {path: fused}\n'
+    )
+    return path
 
 
 def test_status_imports_nothing_heavy() -> None:

@@ -105,9 +105,9 @@ def run(
     if report:
         made.write(report)
     if events:
-        events.finished(made, str(plan.recipe.output_folder / "report.json"))
+        events.finished(made)
     else:
-        _print_outcome(made, plan, quiet)
+        _print_outcome(made, quiet)
     sys.exit(made.exit_code)
 
 
@@ -117,7 +117,7 @@ def _events(quiet: bool) -> EventLines:
     return EventLines(Events("error" if quiet else "info"))
 
 
-def _print_outcome(report: Report, plan: Plan, quiet: bool) -> None:
+def _print_outcome(report: Report, quiet: bool) -> None:
     from batchfuse.report.alike import alike
     from batchfuse.report.progress import counted
 
@@ -141,7 +141,7 @@ def _print_outcome(report: Report, plan: Plan, quiet: bool) -> None:
     warnings = f", {many} with warnings" if many and len(report.outcomes) > 1 else ""
     click.echo(
         f"{counted(done, 'scene')} fused, {kept} complete before, {len(failed)} not{warnings}; "
-        f"report: {plan.recipe.output_folder / 'report.json'}",
+        f"report: {report.path}",
         err=True,
     )
 

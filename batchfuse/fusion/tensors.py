@@ -14,6 +14,7 @@ from safetensors.torch import save
 from torch import Tensor, uint8
 
 from batchfuse.files import replace_file
+from batchfuse.system.notes import decoded
 
 __all__ = ["Described", "read_tensors", "write_tensors"]
 
@@ -75,8 +76,8 @@ def read_tensors(path: Path, kind: str) -> Described:
 
 def _description(metadata: Mapping[str, str] | None, kind: str) -> dict[str, Any]:
     try:
-        about = json.loads((metadata or {})[kind])
-    except (KeyError, ValueError, RecursionError):
+        about = decoded((metadata or {})[kind])
+    except (KeyError, ValueError):
         return {}
     return about if isinstance(about, dict) else {}
 

@@ -135,8 +135,8 @@ class EventLines:
         """A file that belongs to no scene."""
         self._events.tell("unmatched", path=path, message=reason)
 
-    def finished(self, report: Report, path: str) -> None:
-        """The sum of the run, as the last event; ``path`` is where the report is."""
+    def finished(self, report: Report) -> None:
+        """The sum of the run, as the last event."""
         for warning in report.warnings:
             self.warn(None, warning)
         statuses = [outcome.status for outcome in report.outcomes]
@@ -151,6 +151,6 @@ class EventLines:
             seconds=round(report.seconds, 3),
             fused=sum(outcome.fused for outcome in report.outcomes),
             bytes=sum(outcome.bytes for outcome in report.outcomes),
-            report=path,
+            report=report.path,
             exit_code=report.exit_code,
         )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import platform
 import socket
@@ -16,9 +15,12 @@ from pathlib import Path
 from typing import Any
 
 from batchfuse.errors import RecipeError
+from batchfuse.system.notes import Kind, encoded
 
-__all__ = ["Outcome", "Report", "check_writable", "replace_text", "versions"]
+__all__ = ["FILE", "KIND", "Outcome", "Report", "check_writable", "replace_text", "versions"]
 
+FILE = "report.json"
+"""Its name in the output folder."""
 PACKAGES = ("batchfuse", "torch", "numpy", "rasterio", "pyproj", "zarr", "dask", "numba")
 
 
@@ -84,6 +86,8 @@ class Report:
     """What a person should look at, of the run as a whole."""
     recipe_folder: str = ""
     """The folder that the recipe's relative paths start from."""
+    path: str = FILE
+    """The file beside the stores that has it."""
 
     @property
     def exit_code(self) -> int:
@@ -116,11 +120,33 @@ class Report:
 
         Raises RecipeError where it can't be written.
         """
-        text = json.dumps(self.to_dict(), indent=2, ensure_ascii=False) + "\n"
         try:
-            replace_text(path, text)
+            replace_text(path, encoded(KIND, self.to_dict()).decode())
         except OSError as error:
             raise unwritable(path, error) from error
+
+
+def _is_a_report(values: Mapping[str, Any]) -> bool:
+    """Whether these are the values of a report, as far as one is read again."""
+    scenes = values.get("scenes")
+    return (
+        isinstance(scenes, list)
+        and all(map(_is_an_outcome, scenes))
+        and isinstance(values.get("recipe_folder"), str)
+        and isinstance(values.get("finished"), bool)
+    )
+
+
+def _is_an_outcome(values: Any) -> bool:
+    return (
+        isinstance(values, dict)
+        and all(isinstance(values.get(key), str) for key in ("scene", "status"))
+        and isinstance(values.get("reason"), str | None)
+        and type(values.get("tiles")) is int
+    )
+
+
+KIND = Kind("report", _is_a_report)
 
 
 def replace_text(path: Path, text: str) -> None:

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from batchfuse.storage.files import refusals
+from batchfuse.system.notes import UnreadableError, bytes_of, decoded
 
 __all__ = ["NAME", "Digest", "Digests", "digest_of", "digest_of_bytes", "encoded", "read_digests"]
 
@@ -75,15 +76,15 @@ def read_digests(folder: Path) -> Digests | None:
     path = folder / NAME
     with refusals(f"{path} can't be read"):
         try:
-            content = path.read_bytes()
-        except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
+            content = bytes_of(path)
+        except (FileNotFoundError, NotADirectoryError, UnreadableError):
             return None
     end = END.fullmatch(content[-LENGTH:])
     if end is None or hashlib.sha256(content[:-LENGTH]).hexdigest() != end[1].decode():
         return None
     try:
-        told = json.loads(content)
+        told = decoded(content)
         parts = ((name, line.split()) for name, line in told["files"].items())
         return Digests(told["record"], {name: Digest(int(size), sha256) for name, (size, sha256) in parts})
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):  # whole, and of somebody else
+    except (ValueError, KeyError, TypeError, AttributeError):  # whole, and of somebody else
         return None

@@ -28,6 +28,7 @@ from batchfuse.errors import StoreError, is_full
 from batchfuse.geometry.grid import Grid
 from batchfuse.geometry.window import Window
 from batchfuse.storage.files import full, lacks_room
+from batchfuse.system.notes import decoded
 
 __all__ = ["Picture", "signature_of", "write_cog", "write_png"]
 
@@ -110,7 +111,7 @@ def signature_of(path: Path) -> dict[str, Any] | None:
             return None
         # whatever lies at the place, nothing else is opened for it
         with rasterio.Env(GDAL_PAM_ENABLED="NO"), rasterio.open(path.absolute(), driver=driver) as dataset:
-            found = json.loads(dataset.tags().get(SIGNATURE, "null"))
+            found = decoded(dataset.tags().get(SIGNATURE, "null"))
     except (RasterioError, OSError, ValueError):
         return None
     return found if isinstance(found, dict) else None

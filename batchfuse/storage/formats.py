@@ -13,6 +13,8 @@ from typing import Any, ClassVar, Literal, Protocol
 from numcodecs import Zstd
 from zarr.codecs import ZstdCodec
 
+from batchfuse.system.notes import read
+
 __all__ = ["FLAT", "NESTED", "THREE", "Format", "Index", "format_of"]
 
 Index = tuple[int, ...]
@@ -90,7 +92,7 @@ class Format2:
 
     def attributes(self, path: Path) -> Any:
         """See ``Format``."""
-        return json.loads((path / ".zattrs").read_bytes())
+        return read(path / ".zattrs")
 
     def is_sealed(self, path: Path) -> bool:
         """See ``Format``."""
@@ -105,8 +107,7 @@ class Format2:
             return [own]
         files = self.metadata_files(path, nodes)
         metadata = {
-            file.relative_to(path).as_posix(): attributes if file == own[0] else json.loads(file.read_bytes())
-            for file in files
+            file.relative_to(path).as_posix(): attributes if file == own[0] else read(file) for file in files
         }
         # sorted by us: zarr's own has the order that the folder is listed in
         together = {"metadata": metadata, "zarr_consolidated_format": 1}
@@ -144,23 +145,23 @@ class Format3:
 
     def is_array(self, path: Path) -> bool:
         """See ``Format``."""
-        node = json.loads((path / "zarr.json").read_bytes())
+        node = read(path / "zarr.json")
         return isinstance(node, dict) and node.get("node_type") == "array"
 
     def attributes(self, path: Path) -> Any:
         """See ``Format``."""
-        node = json.loads((path / "zarr.json").read_bytes())
+        node = read(path / "zarr.json")
         return node.get("attributes") if isinstance(node, dict) else None
 
     def is_sealed(self, path: Path) -> bool:
         """See ``Format``."""
-        return self.is_array(path) or "consolidated_metadata" in json.loads((path / "zarr.json").read_bytes())
+        return self.is_array(path) or "consolidated_metadata" in read(path / "zarr.json")
 
     def sealing(
         self, path: Path, attributes: Mapping[str, Any], nodes: Sequence[str]
     ) -> list[tuple[Path, bytes]]:
         """See ``Format``."""
-        root = json.loads((path / "zarr.json").read_bytes()) | {"attributes": attributes}
+        root = read(path / "zarr.json") | {"attributes": attributes}
         if nodes:
             inside = {node: _node(path / node / "zarr.json") for node in sorted(nodes)}
             root["consolidated_metadata"] = _consolidated(inside)
@@ -212,7 +213,7 @@ def _numbered(path: Path) -> list[os.DirEntry[str]]:
 
 def _node(file: Path) -> dict[str, Any]:
     """An array or group as consolidated metadata has it: of a group, not what lies inside it."""
-    node: dict[str, Any] = json.loads(file.read_bytes())
+    node: dict[str, Any] = read(file)
     if node["node_type"] == "group":
         node["consolidated_metadata"] = _consolidated({})
     return node

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from batchfuse.errors import said
 from batchfuse.geometry.volume_grid import VolumeGrid, millimetres
+from batchfuse.system.notes import decoded
 
 __all__ = ["export_header", "header_for", "read_header", "signature_in", "stored_type"]
 
@@ -130,7 +131,7 @@ def signature_in(file: BinaryIO) -> dict[str, Any] | None:
         content = (start + file.read(max(0, end - len(start))))[:end]
         for code, text in _extensions(_parts(content)[1]):
             if code == COMMENT and text.startswith(SIGNATURE):
-                found = json.loads(text.removeprefix(SIGNATURE))
+                found = decoded(text.removeprefix(SIGNATURE))
                 return found if isinstance(found, dict) else None
     except (ValueError, OverflowError, RecursionError):
         return None

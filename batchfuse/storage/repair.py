@@ -5,7 +5,6 @@ The note is a hint and no more: a run that finds one reads the whole store itsel
 
 from __future__ import annotations
 
-import json
 import re
 import shutil
 import uuid
@@ -23,6 +22,7 @@ from batchfuse.storage.formats import format_of
 from batchfuse.storage.layout import FORMAT, RECORD, Layout
 from batchfuse.storage.pyramid import Level, levels_of
 from batchfuse.storage.store import Store
+from batchfuse.system.notes import Kind, encoded, forget_notes, found_note, place_of, read
 
 __all__ = [
     "TakenOut",
@@ -46,6 +46,10 @@ STRAY = re.compile(r"\d+(\.\d+)*|.+\.partial")
 """Names that only a chunk has, or what a killed run was writing."""
 
 
+FAULTS = Kind("faults", lambda values: isinstance(values.get("faults"), list))
+"""The note of them: of what it says, only that it is there counts."""
+
+
 @dataclass(frozen=True, slots=True)
 class TakenOut:
     """What was done about the faults of a store."""
@@ -64,24 +68,27 @@ def noted_path(store: Path) -> Path:
 
 
 def has_noted_faults(store: Path) -> bool:
-    """Whether somebody has read this store and found something wrong."""
-    return noted_path(store).exists()
+    """Whether somebody has read this store and found something wrong; StoreError where that can't be told."""
+    path = noted_path(store)
+    with refusals(f"{path} can't be read"):
+        return found_note(path, FAULTS) is not None
 
 
 def note_faults(store: Path, faults: Sequence[Fault]) -> None:
     """Keep what is wrong with a store for the next run; StoreError where nothing can be written there."""
     told = [{"kind": f.kind, "path": _inside(store, f.path), "what": f.what} for f in faults]
-    text = json.dumps({"store": store.name, "faults": told}, indent=2, ensure_ascii=False)
-    with refusals(f"{noted_path(store)} can't be written"):
-        replace_file(noted_path(store), f"{text}\n".encode())
+    path = noted_path(store)
+    with refusals(f"{path} can't be written"):
+        replace_file(place_of(path, FAULTS).path, encoded(FAULTS, {"store": store.name, "faults": told}))
 
 
 def forget_faults(store: Path) -> None:
     """Remove the note, if there is one; a folder that may only be read keeps it, which does no harm."""
+    path = noted_path(store)
     try:
-        noted_path(store).unlink(missing_ok=True)
+        forget_notes(path, FAULTS)
     except OSError as error:
-        raise StoreError(f"{noted_path(store)} can't be deleted: {said(error)}") from None
+        raise StoreError(f"{path} can't be deleted: {said(error)}") from None
 
 
 def is_worth_noting(checked: Checked) -> bool:
@@ -249,7 +256,7 @@ def _roots(path: Path) -> Iterator[tuple[str, Any]]:
     together = path / ".zmetadata"
     if form.number == 2 and together.exists():
         try:
-            yield together.name, json.loads(together.read_bytes())["metadata"][form.metadata]
+            yield together.name, read(together)["metadata"][form.metadata]
         except (OSError, ValueError, KeyError, TypeError):
             yield together.name, None
 

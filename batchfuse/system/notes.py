@@ -18,13 +18,17 @@ from itertools import count, takewhile
 from pathlib import Path
 from typing import Any
 
+from batchfuse.system.words import json_text
+
 __all__ = [
     "Kind",
     "Note",
     "Place",
     "UnreadableError",
+    "bytes_of",
     "decoded",
     "encoded",
+    "forget_notes",
     "found_note",
     "place_of",
     "read",
@@ -92,6 +96,13 @@ def place_of(path: Path, kind: Kind) -> Place:
     return Place(place, tuple(found for found in there if isinstance(found, str)))
 
 
+def forget_notes(path: Path, kind: Kind) -> None:
+    """Delete every note of ours among ``path`` and its numbered names; OSError where that can't be."""
+    for found in _there(path, kind):
+        if isinstance(found, Note):
+            found.path.unlink(missing_ok=True)
+
+
 def read_note(path: Path, kind: Kind, most: int = MOST) -> Note:
     """The note of ours at ``path``.
 
@@ -114,7 +125,7 @@ def read(path: Path, most: int = MOST) -> Any:
         OSError: it isn't there, or the system refuses.
         UnreadableError: it is no such file, or no JSON.
     """
-    return decoded(_content(path, most))
+    return decoded(bytes_of(path, most))
 
 
 def decoded(text: str | bytes) -> Any:
@@ -133,9 +144,8 @@ def decoded(text: str | bytes) -> Any:
 
 
 def encoded(kind: Kind, values: Mapping[str, Any]) -> bytes:
-    """The bytes of a note, in UTF-8; of a name that is not UTF-8 itself, its bytes are JSON's escapes."""
-    text = json.dumps({MARKER: kind.name, **values}, indent=2, ensure_ascii=False, allow_nan=False)
-    return f"{text}\n".encode("utf-8", "backslashreplace")
+    """The bytes of a note."""
+    return f"{json_text({MARKER: kind.name, **values})}\n".encode()
 
 
 def _there(path: Path, kind: Kind) -> list[Note | str]:
@@ -182,8 +192,9 @@ def _ours(path: Path, kind: Kind) -> Note | str | None:
     return f"{path} is no {kind.name} of batchfuse ({why}) and is left alone"
 
 
-def _content(path: Path, most: int) -> bytes:
-    """The bytes of a regular file, looked at before it is opened: to open a tape or a fifo does something."""
+def bytes_of(path: Path, most: int = MOST) -> bytes:
+    """The bytes of a file; raises as ``read`` does."""
+    # looked at before it is opened, since to open a tape or a fifo does something
     _check(path.stat(), most)
     flags = (
         os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
