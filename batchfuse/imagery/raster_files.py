@@ -49,6 +49,10 @@ SAFE = {
     "GDAL_DISABLE_READDIR_ON_OPEN": "TRUE",
     # no file of ours lies on the network, and none may lead there
     "CPL_VSIL_CURL_ALLOWED_EXTENSIONS": ".none",
+    # its short cut calls a PNG that is cut off read, and gives what lay in memory for pixels
+    "GDAL_PNG_WHOLE_IMAGE_OPTIM": "NO",
+    # libjpeg fills what it can't decode with grey, and only warns
+    "GDAL_ERROR_ON_LIBJPEG_WARNING": "TRUE",
 }
 CACHE = 256_000_000
 """Bytes of decoded blocks that GDAL keeps in the process, at most: rasterio takes bytes, not megabytes."""
