@@ -126,6 +126,39 @@ def test_a_fill_value_nearer_than_the_values_are_wide_is_told_by_its_number(tmp_
     assert "`nodata: 0`" in warning
 
 
+@pytest.mark.parametrize(("low", "high", "quantum"), [(291.5, 295, 0.1), (271, 273, 0.01), (300, 301, 0.5)])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_values_with_neighbours_are_no_fill_however_narrow_the_image(
+    tmp_path: Path, low: float, high: float, quantum: float, dtype: str
+) -> None:
+    rng = np.random.default_rng(13)
+    values = (np.round(rng.uniform(low, high, (90, 90)) / quantum) * quantum).astype(dtype)
+    assert scaling_of(write_raster(tmp_path / "a.tif", values)).warnings == ()
+    values[:20] = 0
+    for pieces in (1, 4):
+        (warning,) = scaling_of(write_raster(tmp_path / "b.tif", values), pieces=pieces).warnings
+        assert "22.2% of the valid pixels have the lone value 0" in warning
+
+
+@pytest.mark.parametrize("levels", [(0, 1, 2), (1, 2, 3, 4), (0, 10, 20, 30, 40), (5, 6)])
+@pytest.mark.parametrize("dtype", ["uint16", "int32", "float32"])
+def test_evenly_spaced_levels_are_no_fill(tmp_path: Path, levels: tuple[int, ...], dtype: str) -> None:
+    values = np.random.default_rng(14).choice(levels, (60, 60)).astype(dtype)
+    assert scaling_of(write_raster(tmp_path / "a.tif", values)).warnings == ()
+
+
+def test_many_zeros_that_have_neighbours_are_measurements(tmp_path: Path) -> None:
+    depth = np.maximum(np.random.default_rng(15).normal(0, 2, (90, 90)), 0).astype(np.float32)
+    assert scaling_of(write_raster(tmp_path / "snow.tif", depth)).warnings == ()
+
+
+def test_a_few_pixels_of_a_value_that_dwarfs_the_rest_are_told_by_their_number(tmp_path: Path) -> None:
+    values = np.random.default_rng(16).normal(0, 5, (150, 150)).astype(np.float32)
+    values[0, :2] = -9999
+    (warning,) = scaling_of(write_raster(tmp_path / "a.tif", values)).warnings
+    assert ": 2 of the valid pixels have the lone value -9999" in warning
+
+
 def test_a_range_of_one_value_is_warned_about(tmp_path: Path) -> None:
     values = np.full((80, 80), 500, np.uint16)
     values[:2] = np.arange(160).reshape(2, 80) + 501

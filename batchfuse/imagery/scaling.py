@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from batchfuse.errors import SourceError
 from batchfuse.imagery.distribution import Column, Distribution, Unit, bin_edge
 from batchfuse.imagery.scene import Band, Source
-from batchfuse.imagery.tally import Tally, is_counted
+from batchfuse.imagery.tally import Tally, is_counted, value_of
 
 __all__ = [
     "Percentiles",
@@ -35,8 +35,14 @@ __all__ = [
 MOST = 1e30  # a lone huge pixel must not become infinite within the network
 ENOUGH = 100  # valid values below which an extreme one is no surprise
 PADDED = 0.05  # share of one value that is a surprise: exact zeros in a float image, or any value set apart
+NOTICED = 1e-4  # share of one extreme value below which it is an outlier, unless it dwarfs all others
+DWARFS = 100  # times as large as all others: a surprise however few pixels have it
+NEIGHBOURS = 16  # distinct values at an end that tell how far apart values lie there
+END_BINS = 3  # bins at an end that hold them: a fill's own, and two of the rest
+GAP = 3  # times the widest step between neighbours: what parts a fill from them
 
 Percentiles = tuple[float, float]
+Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +134,7 @@ class Statistics:
             pixels=self.tallies[0].pixels,
             below=0 if low <= minimum else found.below(low),
         )
-        return replace(scaling, warnings=tuple(self._warnings(scaling)))
+        return replace(scaling, warnings=tuple(self._warnings(scaling, refinements)))
 
     def distribution(self, refinements: Sequence[Mapping[int, Tally]] = ()) -> Distribution:
         """The physical values of all bands."""
@@ -136,19 +142,27 @@ class Statistics:
         columns = zip(self.tallies, units_of(self.source), more, strict=True)
         return Distribution([Column(*column) for column in columns])
 
-    def _warnings(self, found: Scaling) -> list[str]:
+    def end_bins(self) -> list[set[int]]:
+        """For each band, the bins that tell whether its extreme values have neighbours."""
+        known = self.counted or is_byte(self.source)
+        return [set() if known else _end_bins(tally) for tally in self.tallies]
+
+    def _warnings(self, found: Scaling, refinements: Sequence[Mapping[int, Tally]]) -> list[str]:
         name = self.source.name
         if found.minimum == found.maximum:
             return [f"{name} is constant ({found.minimum:g}): it has nothing to show"]
         lines = []
         real = np.dtype(self.source.dtype).kind == "f"
-        for tally, band in zip(self.tallies, self.source.bands, strict=True):
-            for value, share in [] if is_byte(self.source) else _suspects(tally, self.counted, real):
+        more = refinements or ({},) * len(self.tallies)
+        for tally, band, refinement in zip(self.tallies, self.source.bands, more, strict=True):
+            suspects = _suspects(tally, self.counted, refinement, real) if not is_byte(self.source) else []
+            for value, many in suspects:
                 if value == band.nodata or self._is_background(band, value, found):
                     continue
                 lines.append(
-                    f"{name}: {share:.1%} of the valid {_dots(self.source)} have the lone value {value:g}, "
-                    f"far from the rest; if that is a fill value, say `nodata: {value:g}` in the recipe"
+                    f"{name}: {_share(many, tally.valid)} of the valid {_dots(self.source)} have the lone "
+                    f"value {value:.9g}, far from the rest; if that is a fill value, say "
+                    f"`nodata: {value:.9g}` in the recipe"
                 )
         if found.high <= found.low:
             lines.append(f"{name}: the range is the one value {found.low:g}, so that it has nothing to show")
@@ -174,7 +188,8 @@ def wanted_bins(
     statistics: Statistics, value_range: tuple[float, float] | None, percentiles: Percentiles | None
 ) -> list[set[int]]:
     """For each band, the bins of the first pass that a second pass must look into, if any."""
-    return statistics.distribution().bins(value_range and value_range[0], percentiles)
+    ranges = statistics.distribution().bins(value_range and value_range[0], percentiles)
+    return [bins | ends for bins, ends in zip(ranges, statistics.end_bins(), strict=True)]
 
 
 def units_of(source: Source) -> list[Unit]:
@@ -211,23 +226,63 @@ def _dots(source: Source) -> str:
     return "voxels" if source.is_volume else "pixels"
 
 
-def _suspects(tally: Tally, counted: bool, real: bool) -> list[tuple[float, float]]:
-    """Extreme values that look like an undeclared fill: (value, share of the valid pixels)."""
-    if tally.valid < ENOUGH or tally.keys.size < 3:
-        return []
-    edges = tally.keys.astype(float) if counted else np.array([bin_edge(int(k)) for k in tally.keys])
-    body = abs(edges[-2] - edges[1]) or 1.0
-    suspects = []
-    ends = (
-        (tally.low, tally.at_low, edges[1] - edges[0]),
-        (tally.high, tally.at_high, edges[-1] - edges[-2]),
+def _share(many: int, valid: int) -> str:
+    """How many pixels of all: in percent, or where that would read as nothing, their number."""
+    return f"{many / valid:.1%}" if many / valid >= 0.001 else f"{many:,}"
+
+
+def _ends(tally: Tally) -> tuple[tuple[float, int], tuple[float, int]]:
+    """The least and the greatest value, and how many pixels have exactly it."""
+    return (tally.low, tally.at_low), (tally.high, tally.at_high)
+
+
+def _end_bins(tally: Tally) -> set[int]:
+    """The bins to look into where an extreme value may be a fill: with them its neighbours are known."""
+    if tally.valid < ENOUGH or not any(_is_noticed(tally, *end) for end in _ends(tally)):
+        return set()
+    return {int(key) for key in (*tally.keys[:END_BINS], *tally.keys[-END_BINS:])}
+
+
+def _is_noticed(tally: Tally, value: float, many: int) -> bool:
+    """Whether an extreme value is one of many pixels, or so large that it may be beyond all others."""
+    others = [abs(bin_edge(int(key))) for key in (*tally.keys[1:2], *tally.keys[-2:-1])]
+    return many >= NOTICED * tally.valid or abs(value) > DWARFS / 2 * max(others, default=math.inf)
+
+
+def _end_values(tally: Tally, counted: bool, refinement: Mapping[int, Tally]) -> tuple[Floats, Floats]:
+    """The distinct values at the lower end, ascending, and at the upper end, descending; NEIGHBOURS each."""
+    if counted:
+        return tally.keys[:NEIGHBOURS].astype(float), tally.keys[: -NEIGHBOURS - 1 : -1].astype(float)
+    lower, upper = (
+        np.array([value_of((k << 16) | low) for k in keys for low in refinement[k].keys.tolist()])
+        for keys in (tally.keys[:END_BINS].tolist(), tally.keys[-END_BINS:].tolist())
     )
-    for value, many, gap in ends:
-        share = many / tally.valid
-        lone = gap > body / 2 and (share >= 1e-4 or abs(value) > 100 * max(map(abs, edges[1:-1])))
+    return lower[:NEIGHBOURS], upper[: -NEIGHBOURS - 1 : -1]
+
+
+def _suspects(
+    tally: Tally, counted: bool, refinement: Mapping[int, Tally], real: bool
+) -> list[tuple[float, int]]:
+    """Extreme values that look like an undeclared fill: (value, pixels that have it).
+
+    Each is set apart by a gap that is wider than any between the values next to it: a value with neighbours
+    is a measurement, however many pixels have it.
+    """
+    if tally.valid < ENOUGH or not (counted or refinement.keys() >= _end_bins(tally) != set()):
+        return []
+    ends = _end_values(tally, counted, refinement)
+    if min(map(len, ends)) < 3:
+        return []
+    rest = float(ends[0][1]), float(ends[1][1])
+    body = abs(rest[1] - rest[0])
+    suspects = []
+    for values, (value, many) in zip(ends, _ends(tally), strict=True):
+        steps = np.abs(np.diff(values))
+        gap, share = steps[0], many / tally.valid
+        lone = gap > body / 2 and (share >= NOTICED or abs(value) > DWARFS * max(map(abs, rest)))
         padded = value == 0 and share > PADDED and real
         # bright land lies far from 0 and still spreads wider than that: there the sheer number tells
-        apart = share > PADDED and gap > max(body / 20, 20 * body / edges.size)
-        if lone or padded or apart:
-            suspects.append((value, share))
+        apart = share > PADDED and gap > max(body / 20, 20 * body / tally.keys.size)
+        if gap > GAP * steps[1:].max() and (lone or padded or apart):
+            suspects.append((value, many))
     return suspects
