@@ -18,7 +18,7 @@ from batchfuse.geometry.grid import Grid
 from batchfuse.geometry.volume_grid import VolumeGrid
 from batchfuse.geometry.window import Window
 from batchfuse.imagery.discovery import Discovery, FoundScene, Unmatched, discover
-from batchfuse.imagery.files import is_away
+from batchfuse.imagery.files import is_away, is_gone
 from batchfuse.imagery.geotiff import checked_crs, plane_crs
 from batchfuse.imagery.target import Target
 from batchfuse.job import Job
@@ -205,7 +205,7 @@ def _may_pass(scene: FoundScene, error: SceneError, was_there: bool) -> bool:
         return True
     masks = [mask for mask in scene.masks.values() if mask is not None]
     files = [*(path for paths in scene.files.values() for path in paths), *masks]
-    return any(is_away(path) or (was_there and not path.exists()) for path in files)
+    return any(is_away(path) or (was_there and is_gone(path)) for path in files)
 
 
 def _is_wanted(scene: str, only: str | None) -> bool:

@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import rasterio
+import tifffile
 from affine import Affine
 from PIL import Image
 from rasterio.enums import ColorInterp
@@ -15,7 +16,10 @@ from batchfuse.errors import RecipeError, SourceError
 from batchfuse.geometry.grid import ControlPoints, Grid
 from batchfuse.geometry.window import Window
 from batchfuse.imagery.geotiff import checked_crs, open_source
+from batchfuse.imagery.header import Header
+from batchfuse.imagery.masks import open_mask
 from batchfuse.imagery.pixels import read_pixels
+from batchfuse.imagery.scene import MaskRule
 
 WHOLE = Window.whole((12, 14))
 
@@ -48,6 +52,106 @@ def test_bands_of_one_source_must_share_a_grid(tmp_path: Path) -> None:
     for other in (b, c):
         with pytest.raises(SourceError, match=rf"share a grid.*{other.name}"):
             open_source("optical", [a, other])
+
+
+# what a header says and fusing doesn't need
+
+
+def odd(path: Path, bands: int, items: str, geo: bool = True) -> Path:
+    """A GeoTIFF whose metadata are these items in Latin-1."""
+    text = f"<GDALMetadata>{items}</GDALMetadata>".encode("latin-1")
+    keys = (1, 1, 0, 3, 1024, 0, 1, 1, 1025, 0, 1, 1, 3072, 0, 1, 32632)
+    place = [
+        (33550, "d", 3, (10.0, 10.0, 0.0), True),
+        (33922, "d", 6, (0.0, 0.0, 0.0, 500_000.0, 5_600_000.0, 0.0), True),
+        (34735, "H", len(keys), keys, True),
+    ]
+    tags = [(42112, "s", len(text) + 1, text, True), *(place if geo else [])]
+    pixels = ramp()[0] if bands == 1 else ramp(bands=bands)
+    options = {"planarconfig": "separate"} if bands > 1 else {}
+    tifffile.imwrite(path, pixels, extratags=tags, photometric="minisblack", **options)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("items", "unit", "name"),
+    [
+        ('<Item name="UNITTYPE" sample="0" role="unittype">°C</Item>', "°C", ""),
+        ('<Item name="DESCRIPTION" sample="0" role="description">Température</Item>', None, "Température"),
+        ('<Item name="Auteur">René</Item><Item name="Zoé" sample="0">é</Item>', None, ""),
+        ('<Item name="NBITS" domain="IMAGE_STRUCTURE" sample="0">a few</Item>', None, ""),
+        ('<Item name="LINE_OFF" domain="RPC">1</Item><Item name="SAMP_OFF" domain="RPC">é</Item>', None, ""),
+        ('<Item name="COLORINTERP" sample="0" role="colorinterp">Café</Item>', None, ""),
+        ("<Item name=<<<", None, ""),
+    ],
+)
+def test_odd_metadata_decide_nothing(tmp_path: Path, items: str, unit: str | None, name: str) -> None:
+    source = open_source("thermal", [odd(tmp_path / "a.tif", 1, items)])
+    assert (source.units, source.bands[0].name, source.bits) == (unit, name, 0)
+    assert isinstance(source.place, Grid)
+    assert "32632" in str(source.place.crs)
+    pixels, valid = read_pixels(source, WHOLE)
+    assert (pixels == ramp()).all()
+    assert valid.all()
+
+
+def test_texts_in_latin_1_of_several_bands_are_left_out(tmp_path: Path) -> None:
+    items = '<Item name="DESCRIPTION" sample="1" role="description">Température</Item>'
+    source = open_source("thermal", [odd(tmp_path / "a.tif", 3, items)])
+    assert [band.name for band in source.bands] == ["", "", ""]
+
+
+def test_rpcs_that_lack_numbers_are_told_where_they_are_all_there_is(tmp_path: Path) -> None:
+    path = odd(tmp_path / "a.tif", 1, '<Item name="LINE_OFF" domain="RPC">1</Item>', geo=False)
+    with pytest.raises(SourceError, match="no geotransform, only RPCs"):
+        open_source("thermal", [path])
+
+
+def test_what_gdal_finds_wrong_beside_a_file_comes_up_nowhere_else(tmp_path: Path) -> None:
+    path = write_raster(tmp_path / "a.tif", ramp())
+    points = (
+        '<GCPList Projection="no CRS"><GCP Id="é" Pixel="0" Line="0" X="x" Y="1"/><GCP Id="2"/></GCPList>'
+    )
+    band = '<PAMRasterBand band="1"><ColorInterp>Palette</ColorInterp><UnitType>°C</UnitType></PAMRasterBand>'
+    (tmp_path / "a.tif.aux.xml").write_bytes(f"<PAMDataset>{points}{band}</PAMDataset>".encode("latin-1"))
+    source = open_source("thermal", [path])
+    assert (source.units, source.palette) == ("°C", ())
+    assert (read_pixels(source, WHOLE)[0] == ramp()).all()
+
+
+def test_a_crs_whose_name_is_not_utf_8_is_no_damage(tmp_path: Path) -> None:
+    text = b"\xe9\xe8 Lat"
+    keys = (1, 1, 0, 4, 1024, 0, 1, 32767, 1025, 0, 1, 1, 1026, 34737, 5, 0, 3072, 0, 1, 32767)
+    tags = [
+        (33550, "d", 3, (10.0, 10.0, 0.0), True),
+        (33922, "d", 6, (0.0, 0.0, 0.0, 500_000.0, 5_600_000.0, 0.0), True),
+        (34735, "H", len(keys), keys, True),
+        (34737, "s", len(text) + 1, text, True),
+    ]
+    tifffile.imwrite(tmp_path / "a.tif", ramp()[0], extratags=tags, photometric="minisblack")
+    with pytest.raises(SourceError, match="a CRS whose name is not in UTF-8"):
+        open_source("thermal", [tmp_path / "a.tif"])
+
+
+@pytest.mark.parametrize("dtype", ["int8", "int64", "uint64"])
+def test_whole_numbers_of_any_size_are_read(tmp_path: Path, dtype: str) -> None:
+    path = write_raster(tmp_path / "a.tif", ramp(dtype), nodata=7)
+    pixels, valid = read_pixels(open_source("thermal", [path]), WHOLE)
+    assert (pixels == ramp(dtype)).all()
+    assert (valid == (ramp(dtype)[0] != 7)).all()
+
+
+@pytest.mark.parametrize("dtype", ["complex_int16", "complex64"])
+def test_complex_pixels_are_refused_in_one_line(tmp_path: Path, dtype: str) -> None:
+    path = tmp_path / "slc.tif"
+    options = {"driver": "GTiff", "count": 1, "height": 12, "width": 14, "transform": Affine.scale(2)}
+    with rasterio.open(path, "w", dtype=dtype, **options) as dataset:
+        dataset.write(ramp("complex64"))
+    with pytest.raises(SourceError, match="complex pixels: save their magnitude"):
+        open_source("thermal", [path])
+    image = Header(write_raster(tmp_path / "a.tif", ramp()))
+    with pytest.raises(SourceError, match=rf"has {dtype} pixels: a mask holds whole numbers"):
+        open_mask(image, path, MaskRule())
 
 
 @pytest.mark.parametrize(("dtype", "nodata"), [("uint16", 7.0), ("float32", 7.0), ("float32", float("nan"))])

@@ -10,6 +10,7 @@ from itertools import islice
 from pathlib import Path
 
 from batchfuse.errors import ChangedError, SourceAwayError, SourceError, may_pass
+from batchfuse.imagery.foreign import DICOM, HEAD, kind_of, pointed_at
 from batchfuse.imagery.scene import SourceFile
 
 __all__ = [
@@ -21,6 +22,7 @@ __all__ = [
     "identified",
     "is_away",
     "is_dicom_name",
+    "is_gone",
     "told_if_away",
 ]
 
@@ -28,7 +30,7 @@ ENDS = 128 * 1024  # bytes of each end of a file that go into its checksum
 PIECE = 4 * 1024 * 1024  # bytes read at a time
 LOOKED_AT = 1000  # names in a folder that are asked whether they are slices
 AWAY = "is its disk or network there?"
-DICOM_REMEDY = "convert each series to a NIfTI file first (dcm2niix -z y -o OUTPUT FOLDER)"
+DICOM_REMEDY = DICOM.remedy
 """What to do with DICOM slices."""
 
 
@@ -141,9 +143,9 @@ def fault_of(path: Path, error: Exception | None = None) -> str | None:
 
     ``error`` is what a library said of it.
     """
-    if not path.exists():
-        return f"{path} does not exist"
     try:
+        if not path.exists():
+            return _why_absent(path)
         if path.is_dir():
             if holds_dicom(path):
                 return f"{path} is a folder of DICOM slices: {DICOM_REMEDY}"
@@ -151,23 +153,43 @@ def fault_of(path: Path, error: Exception | None = None) -> str | None:
         if not path.is_file():  # it could be waited for in vain, or never end
             return f"{path} is a pipe or a device, not an image: save what comes from it as a file"
         with path.open("rb") as stream:
-            head = stream.read(132)
+            head = stream.read(HEAD)
+    except PermissionError:
+        return f"{path} can't be read: you have no permission (ask its owner, or chmod u+r)"
     except OSError as refused:
         return f"{path} can't be read: {refused.strerror}"
     if not head:
         return f"{path} is empty (0 bytes): copy or download it again"
-    if head.startswith(b"version https://git-lfs"):
-        return f"{path} is a Git LFS pointer, not the image: run `git lfs pull`"
-    if head[128:] == b"DICM":
-        return f"{path} is a DICOM file: {DICOM_REMEDY}"
+    if kind := kind_of(path.name, head):
+        return f"{path} is {kind.noun}: {kind.remedy}"
     if error is not None and "Too many open files" in str(error):
         return f"{path} can't be opened, too many files are open: raise `ulimit -n`"
     return None
 
 
+def is_gone(path: Path) -> bool:
+    """Whether a file isn't there, and may come back: not a link whose content was never fetched."""
+    try:
+        return not path.exists() and not (path.is_symlink() and pointed_at(str(path.readlink())))
+    except OSError:
+        return True
+
+
+def _why_absent(path: Path) -> str:
+    """The line for a file that is not there, though something may be in its place."""
+    if path.is_symlink():
+        target = path.readlink()
+        if kind := pointed_at(str(target)):
+            return f"{path} is {kind.noun}: {kind.remedy}"
+        return f"{path} is a link to {target}, which does not exist"
+    if path.with_name(f"{path.name}.dvc").is_file():
+        return f"{path} is not here, only its DVC pointer: run `dvc pull`"
+    return f"{path} does not exist"
+
+
 def is_dicom_name(name: str) -> bool:
     """Whether files are called so that are DICOM slices."""
-    return name.lower().endswith((".dcm", ".dicom", ".ima"))
+    return name.lower().endswith(DICOM.endings)
 
 
 def holds_dicom(path: Path) -> bool:

@@ -122,7 +122,10 @@ def _dtype(headers: Sequence[Header], chosen: Sequence[tuple[int, int]]) -> str:
     found = {headers[f].dtypes[n - 1] for f, n in chosen}
     names = " + ".join(str(header.path) for header in headers)
     if any("complex" in dtype for dtype in found):
-        raise SourceError(f"{names} has complex pixels: save their magnitude as a real raster first")
+        raise SourceError(
+            f"{names} has complex pixels: save their magnitude as a real raster first "
+            "(gdal_calc -A FILE --calc 'abs(A)' --outfile OUT.tif)"
+        )
     if len(found) > 1:
         raise SourceError(f"the bands of {names} have different types ({', '.join(sorted(found))})")
     return str(found.pop())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,14 +12,14 @@ import rasterio
 from rasterio._err import CPLE_BaseError
 from rasterio.crs import CRS
 from rasterio.enums import ColorInterp, MaskFlags
-from rasterio.errors import RasterioError
+from rasterio.errors import CRSError, RasterioError
 from rasterio.transform import GCPTransformer
 
-from batchfuse.errors import SourceError
+from batchfuse.errors import SourceError, said
 from batchfuse.geometry.grid import ControlPoints, Grid
 from batchfuse.imagery.files import identified
 from batchfuse.imagery.gdal_options import PINNED
-from batchfuse.imagery.raster_files import opened, said_by
+from batchfuse.imagery.raster_files import SIDECARS, opened, said_by, unless_odd
 from batchfuse.imagery.scene import Band, refuse_impossible, refuse_unusable
 
 __all__ = ["Header", "crs_of"]
@@ -34,31 +35,52 @@ class Header:
     def __init__(self, path: Path) -> None:
         self.path = path
         with opened(path) as dataset:
+            self.count = dataset.count
             self.dtypes = dataset.dtypes
             self.shape = (dataset.height, dataset.width)
             self.transform = dataset.transform
-            self.crs = dataset.crs
-            self.gcps, self.gcps_crs = dataset.gcps
-            self.has_rpcs = dataset.rpcs is not None
             self.nodatas = dataset.nodatavals
             self.scales = dataset.scales
             self.offsets = dataset.offsets
-            self.units = dataset.units
-            self.descriptions = dataset.descriptions
-            self.colours = dataset.colorinterp
             self.flags = dataset.mask_flag_enums
-            self.nbits = [int(dataset.tags(n, ns="IMAGE_STRUCTURE").get("NBITS", 0)) for n in dataset.indexes]
-            self.palettes = [
-                dataset.colormap(n) if self.colours[n - 1] == ColorInterp.palette else None
-                for n in dataset.indexes
-            ]
             self.block = dataset.block_shapes[0] if dataset.count else (1, 1)
-            self.count = dataset.count
-            sidecars = [Path(name) for name in dataset.files if Path(name).is_file()]
-            said = said_by(dataset)
+            self.units = _texts(lambda: dataset.units, self.count)
+            self.descriptions = _texts(lambda: dataset.descriptions, self.count)
+            self.colours = unless_odd(lambda: dataset.colorinterp, (ColorInterp.undefined,) * self.count)
+            self.nbits = [_bits(dataset, n) for n in dataset.indexes]
+            self.palettes = [self._palette(dataset, n) for n in dataset.indexes]
+            self._look_for_place(dataset)
+            beside = [f"{path}{ending}" for ending in SIDECARS]
+            sidecars = [Path(name) for name in unless_odd(lambda: dataset.files, beside)]
+            sidecars = [sidecar for sidecar in sidecars if sidecar.is_file()]
+            spoken = said_by(dataset)
         if not self.count:
             raise SourceError(f"{path} holds subdatasets, not bands: extract one with gdal_translate")
-        self.file = identified(path, sorted(set(sidecars) - {path, path.absolute()}), said)
+        self.file = identified(path, sorted(set(sidecars) - {path, path.absolute()}), spoken)
+
+    def _palette(self, dataset: Any, number: int) -> Any:
+        """The colour table of a band that is said to have one; None where there is none."""
+        if self.colours[number - 1] != ColorInterp.palette:
+            return None
+        return unless_odd(lambda: dataset.colormap(number), None)
+
+    def _look_for_place(self, dataset: Any) -> None:
+        """What may place the pixels, ground control points and RPCs only where there is no geotransform."""
+        self.crs, self.crs_fault = None, ""
+        try:
+            self.crs = dataset.crs
+        except (CRSError, CPLE_BaseError, ValueError) as error:
+            self.crs_fault = said(error)
+        self.gcps, self.gcps_crs, self.has_rpcs = [], None, False
+        if self.transform.is_identity:
+            points = unless_odd(lambda: dataset.gcps, None)
+            if points is None:
+                raise SourceError(
+                    f"{self.path} has no geotransform, and ground control points that can't be read: give it "
+                    "others, or warp it first (gdalwarp)"
+                )
+            self.gcps, self.gcps_crs = points
+            self.has_rpcs = bool(unless_odd(lambda: dataset.tags(ns="RPC"), True))
 
     def visible_bands(self) -> list[int]:
         """Every band but alpha, in file order; red, green, blue where exactly they are named."""
@@ -110,6 +132,11 @@ class Header:
 
     def place(self, crs: str | None) -> Grid | ControlPoints:
         """The grid, or the ground control points where the file has only those."""
+        if crs is None and self.crs_fault:
+            raise SourceError(
+                f"{self.path} has a CRS that can't be read ({self.crs_fault}): say it with `crs:` in the "
+                "recipe, or write it anew (gdal_edit -a_srs EPSG:…)"
+            )
         known = crs_of(crs) if crs is not None else self.crs
         if self.transform.is_identity and self.gcps:
             self._refuse_unusable_points()
@@ -140,6 +167,22 @@ class Header:
                 f"{self.path} has {len(self.gcps)} ground control points that place no pixel "
                 f"({' '.join(str(error).split())}): give it others, or warp it first (gdalwarp)"
             ) from error
+
+
+def _texts(read: Callable[[], tuple[str | None, ...]], count: int) -> tuple[str | None, ...]:
+    """A text of each band, which older programs wrote in Latin-1: rasterio then gives none of them."""
+    try:
+        return read()
+    except UnicodeDecodeError as error:
+        if count == 1:
+            return (error.object.decode("latin-1"),)
+        return (None,) * count
+
+
+def _bits(dataset: Any, number: int) -> int:
+    """NBITS of a band; 0 where it says nothing that can be."""
+    text = unless_odd(lambda: dataset.get_tag_item("NBITS", "IMAGE_STRUCTURE", bidx=number), None) or ""
+    return int(text) if text.isascii() and text.isdecimal() and 0 < int(text) < 64 else 0
 
 
 def crs_of(text: str) -> Any:

@@ -30,9 +30,9 @@ def open_mask(source: Header, path: Path, rule: MaskRule, crs: str | None = None
     bands = header.visible_bands()
     if len(bands) != 1 or bands[0] != 1:
         raise SourceError(f"the mask {path} has {header.count} bands: a mask is a file of one")
+    if "int" not in header.dtypes[0] or "complex" in header.dtypes[0]:
+        raise SourceError(f"the mask {path} has {header.dtypes[0]} pixels: a mask holds whole numbers")
     dtype = np.dtype(header.dtypes[0])
-    if dtype.kind not in "ui":
-        raise SourceError(f"the mask {path} has {dtype} pixels: a mask holds whole numbers")
     if not source.shares_grid(header, crs):
         raise SourceError(
             f"the mask {path} {_place(header)} is not on the grid of {source.path} {_place(source)}: "

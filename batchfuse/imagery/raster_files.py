@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import threading
 import warnings
 from collections import OrderedDict
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import rasterio
@@ -19,17 +21,21 @@ from rasterio._err import CPLE_BaseError
 from rasterio.enums import ColorInterp
 from rasterio.errors import NotGeoreferencedWarning, RasterioError
 
-from batchfuse.errors import ChangedError, SourceError
+from batchfuse.errors import ChangedError, SourceError, said
 from batchfuse.geometry.window import Window
 from batchfuse.imagery.files import changed_part, fault_of, told_if_away
+from batchfuse.imagery.foreign import kind_by_name
 from batchfuse.imagery.gdal_options import PINNED
 from batchfuse.imagery.scene import SourceFile
 
-__all__ = ["CACHE", "opened", "read_band", "said_by", "speaker"]
+__all__ = ["CACHE", "opened", "read_band", "said_by", "speaker", "unless_odd"]
 
 # A file without a georeference is a case that align.py names in one line of its own.
 warnings.filterwarnings("ignore", category=NotGeoreferencedWarning)
 
+T = TypeVar("T")
+
+PALETTE = ColorInterp.palette
 FORMATS = {
     "GTiff": (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"),
     "JP2OpenJPEG": (b"\0\0\0\x0cjP  \r\n", b"\xff\x4f\xff\x51"),
@@ -59,6 +65,11 @@ CACHE = 256_000_000
 WHOLE = 2**30  # bytes that may have to be in memory at once: a block, or an image that has only rows
 BANDS = 4096  # at most: a series of daily images over ten years
 RATIO = 100_000  # bytes that one byte of a file can become: more than any compression of pixels makes
+CODEC = re.compile(r"missing codec (?:of code )?(\w+)|compression (?:scheme )?(\w+) .*not configured", re.I)
+UNSUPPORTED = re.compile(
+    r"not supported|unsupported|not implemented|SampleFormat=\w+ and BitsPerSample=", re.I
+)
+"""What GDAL says of files that are whole, and that this build of it can't read."""
 HANDLES = 8  # open files a thread: 100 threads stay below the usual limit of 1024
 
 
@@ -68,7 +79,12 @@ def opened(path: Path) -> Iterator[Any]:
     try:
         with rasterio.Env(**SAFE), _opened(path) as dataset:
             yield dataset
-    except (RasterioError, CPLE_BaseError, OSError, ValueError) as error:
+    except UnicodeDecodeError as error:  # of what rasterio reads unasked: the CRS
+        raise SourceError(
+            f"{path} has a CRS whose name is not in UTF-8 ({error.object[:80]!r}): write it anew "
+            "(gdal_edit -a_srs EPSG:…)"
+        ) from error
+    except (RasterioError, CPLE_BaseError, OSError) as error:
         raise _unreadable(path, error) from error
 
 
@@ -106,17 +122,15 @@ def _opened(path: Path) -> Any:
         raise SourceError(fault)
     driver = _driver(path)
     if driver is None:
-        with path.open("rb") as stream:
-            head = stream.read(12)
-        raise SourceError(
-            f"{path} is not an image that can be read (it begins with {head!r}): give {TOLD}, "
-            "such as gdal_translate makes"
-        )
+        raise SourceError(_no_image(path))
     _refuse_leading_elsewhere(path)
     # absolute, because GDAL takes names that begin with some words for more than a path
     dataset = rasterio.open(path.absolute(), driver=driver)
     try:
-        if dataset.get_tag_item("OVERVIEW_FILE", dm="OVERVIEWS"):
+        with suppress(RasterioError, CPLE_BaseError, ValueError):
+            # what GDAL finds wrong with an .aux.xml comes up at whatever is asked first
+            _ = dataset.colorinterp
+        if _names_overviews(dataset):
             raise SourceError(
                 f"{path} names another file as its overview: take that out (gdal_edit -unsetmd)"
             )
@@ -125,6 +139,28 @@ def _opened(path: Path) -> Any:
         dataset.close()
         raise
     return dataset
+
+
+def _no_image(path: Path) -> str:
+    """The line for a file that no driver opens."""
+    if kind := kind_by_name(path.name):
+        return f"{path} is, by its name, {kind.noun}: {kind.remedy}"
+    with path.open("rb") as stream:
+        head = stream.read(4096)
+    if not any(head):
+        return f"{path} begins with nothing but zeros: it was never written whole, copy or download it again"
+    return (
+        f"{path} is not an image that can be read (it begins with {head[:12]!r}): give {TOLD}, "
+        "such as gdal_translate makes, or a NIfTI volume"
+    )
+
+
+def _names_overviews(dataset: Any) -> bool:
+    """Whether a file says that its overviews are in another one."""
+    try:
+        return bool(dataset.get_tag_item("OVERVIEW_FILE", dm="OVERVIEWS"))
+    except UnicodeDecodeError:
+        return True
 
 
 def _driver(path: Path) -> str | None:
@@ -161,7 +197,7 @@ def _refuse_impossible_size(path: Path, dataset: Any, driver: str) -> None:
         raise SourceError(
             f"{path} has {dataset.count:,} bands, {BANDS:,} at most: extract some with gdal_translate"
         )
-    pixel = sum(np.dtype(dtype).itemsize for dtype in dataset.dtypes)
+    pixel = sum(map(_bytes_of, dataset.dtypes))
     told, size = dataset.width * dataset.height * pixel, path.stat().st_size
     shape = f"{dataset.width:,} x {dataset.height:,} pixels of {pixel} bytes"
     if told > max(WHOLE, size * RATIO):
@@ -183,15 +219,25 @@ def said_by(dataset: Any) -> str:
 
     Statistics and histograms, which viewers write into an .aux.xml, are no part of it.
     """
-    points, crs = dataset.gcps
-    said = (
+    nothing: tuple[Any, ...] = ()
+    points, crs = unless_odd(lambda: dataset.gcps, (nothing, None))
+    colours = unless_odd(lambda: dataset.colorinterp, nothing)
+    spoken = (
         *(dataset.shape, dataset.dtypes, tuple(dataset.transform), _wkt(dataset.crs), _wkt(crs)),
         [(p.row, p.col, p.x, p.y, p.z) for p in points],
         *(dataset.nodatavals, dataset.scales, dataset.offsets),
-        *(dataset.colorinterp, dataset.mask_flag_enums),
-        [dataset.colormap(n) for n, c in enumerate(dataset.colorinterp, 1) if c == ColorInterp.palette],
+        *(colours, dataset.mask_flag_enums),
+        [unless_odd(partial(dataset.colormap, n), None) for n, c in enumerate(colours, 1) if c == PALETTE],
     )
-    return hashlib.sha256(repr(said).encode()).hexdigest()
+    return hashlib.sha256(repr(spoken).encode()).hexdigest()
+
+
+def unless_odd(read: Callable[[], T], otherwise: T) -> T:
+    """What isn't needed to fuse a file; where it can't be read, what does no harm."""
+    try:
+        return read()
+    except (RasterioError, CPLE_BaseError, LookupError, ValueError):
+        return otherwise
 
 
 def _wkt(crs: Any) -> str | None:
@@ -209,6 +255,14 @@ def speaker(file: SourceFile) -> Path:
     """Which file says otherwise than before, while a file and its sidecars have the bytes that they had."""
     beside = (file.path.with_name(file.path.name + ending) for ending in SIDECARS)
     return next((path for path in beside if path.exists() and path not in file.sidecars), file.path)
+
+
+def _bytes_of(dtype: str) -> int:
+    """Bytes of a pixel; GDAL has types that numpy has not, such as complex_int16."""
+    try:
+        return int(np.dtype(dtype).itemsize)
+    except TypeError:
+        return 4
 
 
 class _Handles(threading.local):
@@ -244,7 +298,20 @@ def _unreadable(path: Path, error: Exception) -> SourceError:
     """The one line for a file that GDAL can't open or read."""
     if fault := fault_of(path, error):
         return SourceError(fault)
-    detail = str(error.__cause__ or error).splitlines()[0].removesuffix(".")
+    detail = said(error.__cause__ or error).removesuffix(".")
+    if found := CODEC.search(detail):
+        codec = found[1] or found[2]
+        codec = f"code {codec}" if codec.isdigit() else codec
+        return SourceError(
+            f"{path} is compressed with {codec}, which the GDAL of this "
+            "installation can't decode: write it anew with one that can, such as that of QGIS or conda-forge "
+            "(gdal_translate -co COMPRESS=DEFLATE FILE OUT.tif)"
+        )
+    if UNSUPPORTED.search(detail) and "corrupt" not in detail:
+        return SourceError(
+            f"{path} is of a kind that GDAL doesn't read ({detail}): convert it to a plain GeoTIFF with the "
+            "program that made it"
+        )
     return SourceError(
         f"{path} can't be read ({detail}): the file is damaged or cut off, copy or download it again"
     )

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from batchfuse.imagery.discovery import Discovery
-from batchfuse.imagery.files import DICOM_REMEDY
 from batchfuse.imagery.naming import printable
 from batchfuse.plan import Plan
 from batchfuse.scout.findings import Findings, counted
@@ -114,8 +113,7 @@ class Chosen:
             yield f"{counted(len(paths), 'file')}, such as {name}: {reason}"
         if self.found.results:
             yield f"{counted(self.found.results, 'image')} that an earlier run wrote"
-        if self.found.dicom:
-            yield f"{counted(self.found.dicom, 'DICOM file')}: {DICOM_REMEDY}"
+        yield from self.found.told_of_foreign()
 
     def failures(self) -> Iterator[str]:
         """Scenes that are complete by their names and can't be fused all the same."""

@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 import unicodedata
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 from batchfuse.errors import RecipeError
-from batchfuse.imagery.files import DICOM_REMEDY, is_dicom_name
 from batchfuse.imagery.folders import list_files
+from batchfuse.imagery.foreign import Kind, kind_by_name
 from batchfuse.imagery.naming import printable
 from batchfuse.imagery.nifti import is_volume
 from batchfuse.scout.marks import Marked, ending_of
@@ -22,6 +23,8 @@ __all__ = ["Findings", "counted", "look"]
 
 MOST_FILES = 200_000
 """More are not sketched: narrower folders say better what is meant."""
+MOST_KINDS = 3
+"""Of files that are not read, in one line."""
 A_PAIR = (
     "a pair is two images of one place that are called alike but for a word, such as a_thermal.tif and "
     "a_optical.tif, thermal/a.tif and optical/a.tif, or a_PET.nii.gz and a_CT.nii.gz"
@@ -44,10 +47,15 @@ class Findings:
     """Paths of the NIfTI volumes, the same way; of a pair of .hdr and .img the latter."""
     results: int
     """Images and volumes that an earlier run wrote."""
-    dicom: int
-    """DICOM files."""
+    foreign: tuple[tuple[Kind, int], ...]
+    """Kinds of files that are not read, by their names, and how many there are of each."""
     others: int
     """Files that are none of these by their names."""
+
+    def told_of_foreign(self) -> Iterator[str]:
+        """What is not read and could be converted, a kind at a time."""
+        for kind, number in self.foreign:
+            yield f"{counted(number, kind.bare)}: {kind.remedy}"
 
     def from_recipe(self, path: str, folder: Path) -> str:
         """A pattern below the base as a recipe in another folder writes it."""
@@ -62,8 +70,10 @@ class Findings:
         """The line that says what was seen, and what a pair looks like."""
         usable = [file for file in files if not file.no_image]
         place = printable(self.base)
-        if self.dicom and not usable:
-            return f"{place}: {counted(self.dicom, 'DICOM file')}: {DICOM_REMEDY}"
+        foreign = "; ".join(islice(self.told_of_foreign(), MOST_KINDS))
+        if foreign and not usable:
+            return f"{place}: {foreign}"
+        beside = f"; beside them {foreign}" if foreign else ""
         if not files:
             other = f" ({counted(self.others, 'other file')})" if self.others else ""
             return f"{place}: no images{other}: show a folder with GeoTIFF, JP2, PNG, JPEG or NIfTI files"
@@ -74,13 +84,15 @@ class Findings:
         )
         examples = ", ".join(printable(file.path) for file in files[:3]) + (", …" if len(files) > 3 else "")
         if faults:
-            return f"{place}: {seen} ({examples}), but none can be fused: {faults[0]}"
+            return f"{place}: {seen} ({examples}), but none can be fused: {faults[0]}{beside}"
         roles = Counter(file.meaning.role for file in usable if file.meaning)
         told = f", of which {', '.join(f'{n} {role}' for role, n in roles.most_common(4))}" if roles else ""
         left = Counter(file.no_image for file in files if file.no_image)
         told += "".join(f", {number} left out ({why})" for why, number in left.most_common(3))
         why = doubts[0] if doubts else A_PAIR
-        return f"{place}: {seen} ({examples}){told}, but no two that belong together: {why}; {BY_HAND}"
+        return (
+            f"{place}: {seen} ({examples}){told}, but no two that belong together: {why}; {BY_HAND}{beside}"
+        )
 
 
 def counted(number: int, noun: str) -> str:
@@ -110,15 +122,15 @@ def look(places: Sequence[Path]) -> Findings:
     results += [path for path in volumes if path.rpartition("/")[0] in outputs]
     stems = {_stem(path) for path in volumes if path.lower().endswith(HALVES)}
     headers = [path for path in below if path.lower().endswith((".hdr", ".hdr.gz")) and _stem(path) in stems]
-    dicom = sum(is_dicom_name(path) for path in below)
     seen = {*images, *volumes, *headers}
+    foreign = Counter(kind for path in below if path not in seen and (kind := kind_by_name(path)))
     return Findings(
         base,
         tuple(path for path in images if path not in {*results, *volumes}),
         tuple(path for path in volumes if path not in results),
         len(results),
-        dicom,
-        len(below) - len(seen) - dicom,
+        tuple(foreign.most_common()),
+        len(below) - len(seen) - foreign.total(),
     )
 
 
