@@ -8,6 +8,7 @@ import os
 import tempfile
 import threading
 from pathlib import Path
+from types import SimpleNamespace
 
 import nibabel
 import numpy as np
@@ -318,21 +319,51 @@ def test_a_file_that_is_cut_off_later_is_told_and_no_crash(tmp_path):
         read_volume(source.files[0], 1, Window.whole((3, 4, 5)))
 
 
-def test_a_full_temporary_folder_is_one_line(tmp_path, monkeypatch):
-    class Full:
-        def __enter__(self):
-            return self
+def test_a_volume_larger_than_the_temporary_folder_is_refused_before_it_is_inflated(tmp_path, monkeypatch):
+    room = 4096
+    monkeypatch.setattr(
+        os, "fstatvfs", lambda _: SimpleNamespace(f_bavail=room // 512, f_frsize=512, f_blocks=99)
+    )
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    inflated = []
+    inflate = volume_files._inflate
+    monkeypatch.setattr(volume_files, "_inflate", lambda *args: (inflated.append(1), inflate(*args)))
+    assert opened(write_nifti(tmp_path / "small.nii.gz", counting())) is not None
+    assert len(inflated) == 1
+    path = write_nifti(tmp_path / "a.nii.gz", counting(shape=(20, 20, 20)))
+    assert refusal(path) == (
+        f"{path} takes 16,352 bytes inflated and can't be inflated into {tmp_path} (No space left on device, "
+        "4,096 bytes are free): free some space there, or name a larger folder with TMPDIR"
+    )
+    assert len(inflated) == 1
 
-        def __exit__(self, *_):
-            pass
 
-        def write(self, _):
+def test_a_file_that_is_no_longer_read_gives_its_room_to_the_next(tmp_path, monkeypatch):
+    """As on a disk that has room for one inflated file."""
+    kept = volume_files._Kept()
+    monkeypatch.setattr(volume_files, "_kept", kept)
+    claims = []
+
+    def claim(*_):
+        claims.append(1)
+        if any(entry._opened for entry in kept._entries.values()):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr(tempfile, "TemporaryFile", Full)
-    line = refusal(write_nifti(tmp_path / "a.nii.gz", counting()))
-    assert "TMPDIR" in line
-    assert "No space left" in line
+    monkeypatch.setattr(os, "posix_fallocate", claim)
+    before = len(list(Path("/proc/self/fd").iterdir()))
+    for name in "aba":
+        path = write_nifti(tmp_path / f"{name}.nii.gz", counting())
+        np.testing.assert_array_equal(opened(path)[0][0], counting().T)
+    assert len(claims) == 5
+    assert len(list(Path("/proc/self/fd").iterdir())) <= before + 1
+
+
+def test_nothing_is_inflated_beyond_what_the_header_says(tmp_path):
+    header, data = nifti_bytes(counting())
+    packed = gzip.compress(header + data + bytes(2 * volume_files.PIECE), 1)
+    path = tmp_path / "a.nii.gz"
+    path.write_bytes(packed[:-8] + b"no checksum, and no end of it")
+    np.testing.assert_array_equal(opened(path)[0][0], counting().T)
 
 
 def test_each_file_that_holds_no_volume_is_refused_in_one_line(tmp_path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import tempfile
 import threading
@@ -13,7 +14,7 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from batchfuse.errors import ChangedError, SourceError
+from batchfuse.errors import ChangedError, SourceError, is_full
 from batchfuse.geometry.window import Window
 from batchfuse.imagery.files import changed_part, fault_of, told_if_away
 from batchfuse.imagery.scene import SourceFile
@@ -29,10 +30,10 @@ def read_volume(file: SourceFile, number: int, window: Window) -> NDArray[Any]:
     """File values (z, y, x) of a window of a volume, counted from 1, in the machine's byte order.
 
     Memory is that of the window and a few MiB more. The first call for a compressed file inflates it to its
-    size into the temporary folder (TMPDIR); other threads wait for that.
+    size into the temporary folder (TMPDIR), where there is room for it; other threads wait for that.
 
     Raises:
-        SourceError: the file is cut off or damaged, or the temporary folder is full.
+        SourceError: the file is cut off or damaged, or the temporary folder has not so much room.
         SourceAwayError: it can't be read now.
     """
     with told_if_away(file):
@@ -80,9 +81,7 @@ class _Opened:
         self.path = header.data
         try:
             if header.compressed:
-                with tempfile.TemporaryFile() as plain:
-                    _inflate(header, plain)
-                    handle = os.dup(plain.fileno())
+                handle = _inflated(header)
             else:
                 handle = os.open(header.data, os.O_RDONLY | os.O_CLOEXEC)
             part = changed_part(header.file)
@@ -128,6 +127,12 @@ class _Kept:
         with self._lock:
             self._entries.pop(header.file, None)
 
+    def keep_only(self, header: VolumeHeader) -> None:
+        """Forgets all other files: those that nobody reads any more give back their room."""
+        with self._lock:
+            for file in [file for file in self._entries if file != header.file]:
+                del self._entries[file]
+
 
 class _Entry:
     """A file that one thread opens while the others that want it wait."""
@@ -144,6 +149,36 @@ class _Entry:
 
 
 _kept = _Kept()
+
+
+def _inflated(header: VolumeHeader) -> int:
+    """Handle of a file without a name, as the file is uncompressed; OSError where there is no room for it."""
+    with tempfile.TemporaryFile() as plain:
+        try:
+            _claim(plain.fileno(), header.size)
+        except OSError as error:
+            if not is_full(error):
+                raise
+            _kept.keep_only(header)
+            _claim(plain.fileno(), header.size)
+        _inflate(header, plain)
+        return os.dup(plain.fileno())
+
+
+def _claim(handle: int, size: int) -> None:
+    """Take room for a file before a byte of it is written, so that no other process counts on it, too."""
+    disk = os.fstatvfs(handle)
+    free = disk.f_bavail * disk.f_frsize
+    if disk.f_blocks and free < size:
+        raise OSError(errno.ENOSPC, f"{os.strerror(errno.ENOSPC)}, {free:,} bytes are free")
+    if not hasattr(os, "posix_fallocate"):  # macOS
+        return
+    try:
+        os.posix_fallocate(handle, 0, size)
+    except OSError as error:
+        # a file system that can't promise room: it is seen when it is full
+        if error.errno not in (errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS):
+            raise
 
 
 def _inflate(header: VolumeHeader, plain: IO[bytes]) -> None:
@@ -175,7 +210,7 @@ def _refused(header: VolumeHeader, error: OSError) -> SourceError:
         return SourceError(fault)
     if not header.compressed:
         return SourceError(f"{header.data} can't be read: {error.strerror}")
-    folder = os.environ.get("TMPDIR") or tempfile.gettempdir()
+    folder = tempfile.tempdir or os.environ.get("TMPDIR", "/tmp")
     return SourceError(
         f"{header.data} takes {header.size:,} bytes inflated and can't be inflated into {folder} "
         f"({error.strerror}): free some space there, or name a larger folder with TMPDIR"
