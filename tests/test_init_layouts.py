@@ -404,6 +404,15 @@ LAYOUTS = [
         2,
     ),
     Layout(
+        "OpenDroneMap's folders, whose files are called alike",
+        each("@/thermal/odm_orthophoto/odm_orthophoto.tif @/rgb/odm_orthophoto/odm_orthophoto.tif", "a", "b"),
+        {
+            "thermal": "{scene}/thermal/odm_orthophoto/odm_orthophoto.tif",
+            "optical": "{scene}/rgb/odm_orthophoto/odm_orthophoto.tif",
+        },
+        2,
+    ),
+    Layout(
         "PlanetScope, whose satellites are numbers of sixteen digits",
         each(
             "@_3B_AnalyticMS_SR_8b_clip.tif @_3B_udm2_clip.tif",

@@ -155,6 +155,12 @@ LAYOUTS = [
         },
     ),
     Layout(
+        "a free label that differs from subject to subject",
+        each("sub-@_pet.nii", "1", "2", "3") + " sub-1_acq-a_T1w.nii sub-2_acq-b_T1w.nii sub-3_acq-b_T1w.nii",
+        {"pet": "sub-{sub}_pet.nii", "t1": "sub-{sub}_acq-*_T1w.nii"},
+        scenes=3,
+    ),
+    Layout(
         "a free label that is called like a contrast",
         "sub-7_acq-T1w_bold.nii sub-7_acq-T2w_T1w.nii",
         {"bold": "sub-{sub}_acq-T1w_bold.nii", "t1": "sub-{sub}_acq-T2w_T1w.nii"},

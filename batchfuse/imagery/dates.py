@@ -19,6 +19,7 @@ FIRST, LAST = 1972, 2049  # years: the first Landsat, and what a name of today c
 KNOWN = (
     re.compile(r"(?<![0-9A-Za-z])L[CEMOT]0\d_L\w{3}_\d{6}_(?P<ymd>\d{8})(?!\d)"),  # Landsat collections
     re.compile(r"(?<![0-9A-Za-z])L[CEMOT]\d\d{6}(?P<yj>\d{7})[A-Z]{3}\d\d(?!\d)"),  # Landsat before them
+    re.compile(r"(?<![0-9A-Za-z])HLS\.[LS]30\.T\w{5}\.(?P<yj>\d{7})T\d{6}(?!\d)"),
     re.compile(r"(?<![0-9A-Za-z])(?:MOD|MYD|MCD|VNP|VJ1)\w{2,6}\.A(?P<yj>\d{7})(?!\d)"),  # MODIS, VIIRS
 )
 STAMP = re.compile(r"(?<![0-9A-Za-z])(?P<ymd>\d{8})T\d{6}(?!\d)")  # Sentinel, ECOSTRESS: the first is sensing
@@ -35,8 +36,8 @@ PLAIN = re.compile(
 def acquired(name: str) -> date | None:
     """The day of acquisition that a file's name tells, None where it tells none, or several.
 
-    Known are the names of Landsat, Sentinel-2, MODIS and VIIRS, and those that hold one plain date, such as
-    2024-06-15, 20240615 or 20240615103031.
+    Known are the names of Landsat, Sentinel-2, HLS, MODIS and VIIRS, and those that hold one plain date, such
+    as 2024-06-15, 20240615 or 20240615103031.
     """
     for pattern in KNOWN:
         found = pattern.search(name)

@@ -13,6 +13,7 @@ from batchfuse.scout.words import (
     COLOUR_LETTERS,
     LAST_LETTERS,
     PLACED,
+    PRODUCTS,
     QUALITY,
     ROLES,
     SENSORS,
@@ -257,12 +258,19 @@ def _by_words(path: str, beside: _Beside) -> Marked:
     if not own and capital and capital[0] in beside.letters:
         own = [(beside.letters[capital[0]], (capital.start() + start, capital.end() + start))]
     above = list(_words(text[:start]))
+    if any(not _is_product(text, span) for _, span in (*own, *above)):
+        own, above = ([word for word in words if not _is_product(text, word[1])] for words in (own, above))
     if not own and not above:
         return Marked(path)
     meaning = (own or above)[-1][0]
     same = [span for other, span in above if other.role == meaning.role]
     spans = [*same, *(span for other, span in own if other == meaning)]
     return Marked(path, meaning, tuple(spans))
+
+
+def _is_product(text: str, span: Span) -> bool:
+    """Whether a word says what was made of images, such as an orthophoto, which may be of any camera."""
+    return text[slice(*span)].lower() in PRODUCTS
 
 
 def _stem(name: str) -> str:

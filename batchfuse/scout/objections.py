@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 from functools import lru_cache
 from itertools import combinations
 
@@ -25,16 +25,20 @@ SAME_DAY = timedelta(hours=6)
 """On one day: further apart, one may be of the day and one of the night."""
 MOMENT = timedelta(minutes=10)
 """Between two images that nothing but a guess brings together."""
-CLOCK = re.compile(r"(?:[T_\-]?)([01]\d|2[0-3])[_\-]?([0-5]\d)(?:[_\-]?([0-5]\d))?(?!\d)")
+CLOCK = re.compile(r"(?:[T_\-]?)([01]\d|2[0-3])[_\-:.]?([0-5]\d)(?:[_\-:.]?([0-5]\d))?(?!\d)")
 COUNTED = re.compile(
-    r"(?:^|[^a-z])(flight|mission|sortie|campaign|session|visit|timepoint|day|week|month|patient|subject|case)"
+    r"(?:^|[^a-z])(flight|mission|sortie|campaign|session|visit|timepoint|day|week|month|patient|subject|case"
+    r"|site|field|plot|area|parcel|tile|block)"
     r"[_\-]?(\d+|[a-z](?![a-z]))"
 )
 SHARD = re.compile(r"-(\d{10})-(\d{10})$")
 """Where in an image a part of it begins, as Google Earth Engine writes it at the end of a name."""
 TILE = re.compile(r"(?<![A-Za-z0-9])T?(\d\d[C-HJ-NP-X][A-HJ-NP-Z][A-HJ-NP-V])(?![A-Za-z0-9])")
 """Of Sentinel-2's grid (MGRS)."""
+DAY = re.compile(r"(?<!\d)((?:19|20)\d\d)([-_.]?)(0[1-9]|1[0-2])\2(0[1-9]|[12]\d|3[01])(?!\d)")
+"""A date wherever it stands: cam20230701, 2023-07-01T10-15."""
 STAMP = re.compile(r"(?:19|20)\d{2}-?\d\d-?\d\d(?:[t_-]?\d{6})?")
+YEAR = re.compile(r"(?<!\d)(19[7-9]\d|20[0-4]\d)(?!\d)")
 LETTERS = re.compile(r"[^\W\d_]+")
 WORD = re.compile(r"[a-z]+\d*|\d+")
 
@@ -115,14 +119,25 @@ def _taken(path: str) -> _Taken | None:
     """By its name, else by the innermost folder that tells a day."""
     for part in reversed(path.split("/")):
         stem = part.removesuffix(ending_of(part))
-        day = acquired(stem) or acquired(part)
+        day = acquired(stem) or acquired(part) or _lone_day(stem)
         if day is None:
             continue
-        found = re.search(day.strftime(r"%Y[-_]?%m[-_]?%d|%Y%j"), stem)
+        found = re.search(day.strftime(r"%Y[-_.]?%m[-_.]?%d|%Y%j"), stem)
         clock = CLOCK.match(stem, found.end()) if found else None
         hour, minute, second = (int(text or 0) for text in clock.groups()) if clock else (0, 0, 0)
         return _Taken(datetime(day.year, day.month, day.day, hour, minute, second), clock is not None)
     return None
+
+
+def _lone_day(text: str) -> date | None:
+    """The only date in a name."""
+    found = {(int(year), int(month), int(day)) for year, _, month, day in DAY.findall(text)}
+    if len(found) != 1:
+        return None
+    try:
+        return date(*found.pop())
+    except ValueError:  # the 31st of June
+        return None
 
 
 def _when(first: Marked, second: Marked, guessed: bool) -> Iterator[str]:
@@ -135,6 +150,10 @@ def _when(first: Marked, second: Marked, guessed: bool) -> Iterator[str]:
             apart = abs(one.moment - other.moment)
             if apart > (MOMENT if guessed else SAME_DAY) and (guessed or not days):
                 yield f"taken at {one.moment:%H:%M} and {other.moment:%H:%M}"
+    else:
+        ours, theirs = (set(YEAR.findall(file.path)) for file in (first, second))
+        if ours and theirs and not ours & theirs:
+            yield f"of {min(ours)} and {min(theirs)}"
 
 
 def _counters(first: Marked, second: Marked) -> Iterator[str]:

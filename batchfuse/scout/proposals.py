@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import accumulate, combinations
@@ -21,6 +22,8 @@ MOST_OPTIONS = 60
 """Options of one way to cut names that are paired with each other."""
 MOST_PLAIN = 8
 """Series that nothing is known of."""
+LABEL = re.compile(r"(_(?:acq|rec|run|dir)-)[A-Za-z0-9+]+")
+"""Labels of BIDS that may differ from subject to subject in one source."""
 LEVELS = 100
 """Steps between one kind of signal and the next."""
 UNSURE = LEVELS // 2
@@ -108,7 +111,8 @@ def _by_meaning(files: Sequence[Marked]) -> Iterator[Proposal]:
     for way in ("exact", "folders", "anywhere"):
         series = series_of(files, way)
         plain = [Option("", (one,)) for one in series if one.example.meaning is None][:MOST_PLAIN]
-        options = options_of(series)[:MOST_OPTIONS]
+        options = options_of(series)
+        options = [*options, *_of_any_acquisition(options)][:MOST_OPTIONS]
         for first, second in combinations([*options, *plain], 2):
             pair = _ordered(first, second)
             if pair is None:
@@ -120,6 +124,20 @@ def _by_meaning(files: Sequence[Marked]) -> Iterator[Proposal]:
                 told.append((pair, proposal.scenes if proposal else 0))
     for pair, scenes in sorted(told, key=lambda one: _level(one[0]))[:MOST_OPTIONS]:
         yield from _loosely_joined(pair, scenes)
+
+
+def _of_any_acquisition(options: Sequence[Option]) -> Iterator[Option]:
+    """Sources of BIDS that are called alike but for a label that no two of their scenes have in common."""
+    found: dict[tuple[str, tuple[str, ...]], list[Series]] = {}
+    for option in options:
+        one = option.series[0]
+        if option.family == "BIDS":
+            skeleton = tuple(LABEL.sub(r"\1*", text) for text in one.skeleton)
+            found.setdefault((option.role, skeleton), []).append(one)
+    for (role, skeleton), series in found.items():
+        files = {key: path for one in series for key, path in one.files.items()}
+        if len(series) > 1 and len(files) == sum(len(one.files) for one in series):
+            yield Option(role, (Series(skeleton, series[0].example, files),))
 
 
 def _ordered(first: Option, second: Option) -> tuple[Option, Option] | None:

@@ -42,7 +42,8 @@ def are_parts(chosen: Chosen) -> bool:
 def _firsts(chosen: Chosen, role: str = "") -> list[Marked]:
     """The first file of a role in each scene; of the reference's role if none is named."""
     role = role or chosen.reference[0]
-    return [chosen.files[os.path.normpath(scene.files[role][0])] for scene in chosen.discovery.scenes]
+    told = (chosen.files.get(os.path.normpath(scene.files[role][0])) for scene in chosen.discovery.scenes)
+    return [file for file in told if file]
 
 
 def _parts(chosen: Chosen) -> Iterator[str]:

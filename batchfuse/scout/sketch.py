@@ -159,7 +159,8 @@ def _tried(
 def _refuse_strangers(scenes: Sequence[FoundScene], proposal: Proposal, names: Mapping[str, Marked]) -> None:
     """_NoPairError where a scene, as its paths find it, brings together what does not belong together."""
     for scene in scenes:
-        files = [names[os.path.normpath(paths[0])] for paths in scene.files.values()]
+        told = (names.get(os.path.normpath(paths[0])) for paths in scene.files.values())
+        files = [file for file in told if file]
         if doubt := objection(files, proposal.guessed, len(scenes) == 1):
             raise _NoPairError(doubt)
 

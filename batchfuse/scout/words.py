@@ -21,6 +21,7 @@ __all__ = [
     "NUMBERS",
     "PLACED",
     "PROCESSING",
+    "PRODUCTS",
     "QUALITY",
     "ROLES",
     "SENSORS",
@@ -139,6 +140,9 @@ ROLES: Mapping[str, Meaning] = {
 The contrasts of MRI are none of them: T1 and T2 are parts of times and of Sentinel-2's tiles
 (20230701T101500, T18TQM), and NIfTI volumes have words of their own.
 """
+
+PRODUCTS = ("ortho", "orthophoto")
+"""Words that count where no other does: thermal/odm_orthophoto.tif is thermal."""
 
 LAST_LETTERS: Mapping[str, Meaning] = {
     "T": Meaning("thermal"),
@@ -291,9 +295,11 @@ TIMES: tuple[Mapping[str, str], ...] = (
         **dict.fromkeys(("before", "prefire", "preflood", "preevent"), "before"),
         **dict.fromkeys(("after", "postfire", "postflood", "postevent"), "after"),
     },
+    # the way an EPI is distorted
+    {word: word for word in ("ap", "pa", "lr", "rl")},
     {**dict.fromkeys(("baseline", "bl"), "baseline"), **dict.fromkeys(("followup", "fu"), "followup")},
 )
-"""Words that say when an image was taken; two of one group are two times."""
+"""Words that say when, or how, an image was taken; two of one group are two images of one kind."""
 
 SENSORS: Mapping[str, Mapping[str, Meaning]] = {
     "Landsat 4, 5 or 7": {
