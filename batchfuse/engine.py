@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import re
-import shutil
 import threading
 import time
-import uuid
 from collections.abc import Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
@@ -31,12 +29,13 @@ from batchfuse.pace import Pace
 from batchfuse.plan import Plan, make_plan, planned_again
 from batchfuse.recipe import Profile, Recipe
 from batchfuse.report.progress import Progress, Silence, counted, duration
-from batchfuse.report.report import FILE as REPORT
 from batchfuse.report.report import KIND, Outcome, Report
 from batchfuse.retries import Retries
 from batchfuse.scene_run import SceneRun, is_fused
-from batchfuse.storage.lease import NAME, Lease
+from batchfuse.storage.beside import REPORT
+from batchfuse.storage.lease import Lease
 from batchfuse.system.notes import Place, found_note, place_of
+from batchfuse.system.partials import partial_path, sweep
 from batchfuse.task import Compute
 
 __all__ = ["RETRIES", "run", "run_plan", "unfinished"]
@@ -46,12 +45,6 @@ RETRIES = 2
 PATIENCE = 0.2  # seconds between looks at whether the run was interrupted
 REPORTED = 5.0  # seconds between versions of report.json
 NAMED = 3  # things repaired that a line names
-OURS = re.compile(
-    r"\.(.+\.)?([0-9a-f]{32}|[0-9]+)\.partial"
-    r"|(report|campaign)\.json\.([0-9a-f]{32}|[0-9]+)\.partial"
-    r"|.+\.quicklook\.png\.[0-9]+\.partial"
-)
-"""Names under which something is written until it is whole."""
 
 
 def run(
@@ -109,7 +102,8 @@ def run_plan(
         plan = plan.absolute()
     runner = _Runner(plan, profile, overwrite, progress or Silence(), retries, checksum)
     with Lease(folder, on_loss=runner.halt):
-        _sweep(folder)
+        with suppress(OSError):  # what a killed run left half written
+            sweep(folder)
         runner.found(_place_of_report(folder))
         try:
             runner.run()
@@ -124,7 +118,7 @@ def run_plan(
 
 def _prepare(folder: Path) -> None:
     """The output folder, which must be there and writable before an hour is spent."""
-    probe = folder / f".{uuid.uuid4().hex}.partial"
+    probe = partial_path(folder / "probe")
     try:
         folder.mkdir(parents=True, exist_ok=True)
         probe.touch()
@@ -142,18 +136,6 @@ def _place_of_report(folder: Path) -> Place:
         raise RecipeError(
             f"{folder / REPORT} can't be read ({error.strerror}): is its disk or network there?"
         ) from error
-
-
-def _sweep(folder: Path) -> None:
-    """Removes what a killed run left half-written beside the stores: stores, pictures, reports, exports."""
-    for left in folder.glob("*.partial"):
-        # other people's programs call their files so, too; and somebody may ask for the lease at this moment
-        if not OURS.fullmatch(left.name) or left.name.startswith(NAME):
-            continue
-        if left.is_dir():
-            shutil.rmtree(left, ignore_errors=True)
-        else:
-            left.unlink(missing_ok=True)
 
 
 @dataclass

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
-import uuid
 from pathlib import Path
+
+from batchfuse.system.partials import partial_path
 
 __all__ = ["replace_file", "sync"]
 
@@ -14,7 +15,7 @@ def replace_file(path: Path, content: bytes) -> None:
 
     Raises OSError where it can't be written; nothing of it is left then.
     """
-    partial = path.with_name(f"{path.name}.{uuid.uuid4().hex}.partial")
+    partial = partial_path(path)
     try:
         partial.write_bytes(content)
         sync(partial)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 import shutil
-import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -24,8 +23,9 @@ from batchfuse.recipe import Export, Profile, Recipe
 from batchfuse.report.progress import Progress
 from batchfuse.report.report import Outcome
 from batchfuse.storage.files import refusals
-from batchfuse.storage.pyramid import remove_levels
-from batchfuse.storage.store import Store, is_store, remove_store
+from batchfuse.storage.removal import remove_levels, remove_store
+from batchfuse.storage.store import Store, is_store
+from batchfuse.system.partials import partial_path
 
 __all__ = ["Wish", "fuse_files", "roles_of"]
 
@@ -212,7 +212,7 @@ def _delivered(store: Path, wanted: Export | None, out: Path, overwrite: bool) -
 @contextmanager
 def _folder_beside(out: Path) -> Iterator[Path]:
     """A folder on the disk of ``out`` that is gone afterwards, whatever happens."""
-    folder = out.with_name(f".{out.name}.{uuid.uuid4().hex}.partial")
+    folder = partial_path(out)
     with refusals(f"{out} can't be written"):
         folder.mkdir(parents=True)
     try:

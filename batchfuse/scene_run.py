@@ -45,13 +45,16 @@ from batchfuse.report.account import FUSING
 from batchfuse.report.mosaic import Mosaic
 from batchfuse.report.progress import FusedTile, Progress
 from batchfuse.report.report import Outcome, versions
+from batchfuse.report.signed import refuse_unsigned
 from batchfuse.scene_layout import layout_of
 from batchfuse.scene_tasks import Each, fused_tiles, read_cut
 from batchfuse.source_contents import changed_contents, foreign_contents, forget_contents, keep_contents
+from batchfuse.storage.beside import quicklook_path
 from batchfuse.storage.check import Fault, check_chunks, check_store
 from batchfuse.storage.digests import Digest
 from batchfuse.storage.files import full, lacks_room, refusals
-from batchfuse.storage.pyramid import begun_level, levels_of, remove_levels
+from batchfuse.storage.pyramid import begun_level, levels_of
+from batchfuse.storage.removal import refuse_foreign, refuse_foreign_levels, remove_levels, remove_store
 from batchfuse.storage.repair import (
     forget_faults,
     has_noted_faults,
@@ -62,7 +65,7 @@ from batchfuse.storage.repair import (
     take_out,
     was_sealed,
 )
-from batchfuse.storage.store import Store, is_store, refuse_links, remove_store
+from batchfuse.storage.store import Store, is_store, refuse_links
 from batchfuse.task import (
     Compute,
     Work,
@@ -175,7 +178,9 @@ class SceneRun:
         refuse_links(job.store)
         if not job.store.exists():
             return None
-        if self.overwrite and is_store(job.store):
+        if self.overwrite and (is_store(job.store) or record_of(job.store) is None):
+            refuse_foreign(job.store)
+            refuse_foreign_levels(job.store)
             return None
         if has_noted_faults(job.store) or not is_whole(job.store):
             return self._mended()
@@ -376,10 +381,11 @@ class SceneRun:
         Raises StoreError where it finds that a tile of the store is damaged; BugError.
         """
         job = self.job
-        path = job.store.with_suffix(".quicklook.png")
-        if path.exists() and not self.fused:
-            return
+        path = quicklook_path(job.store)
         try:
+            refuse_unsigned(path, "quicklook")
+            if path.exists() and not self.fused:
+                return
             with ONE_PICTURE:
                 doubt = self._draw_cuts(work, path) if job.is_volume else self._draw_mosaic(work, path)
         except Exception as error:

@@ -16,6 +16,7 @@ from rio_cogeo.cogeo import cog_validate
 
 import batchfuse
 from batchfuse.errors import RecipeError
+from batchfuse.system.partials import partial_path
 
 # another thread's export may open a file that has no place by design
 pytestmark = pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
@@ -148,7 +149,7 @@ def test_an_export_never_takes_the_place_of_a_source(folder: Path) -> None:
 
 
 def test_what_a_killed_run_left_of_an_export_is_swept(folder: Path) -> None:
-    left = folder / "fused" / ".a.tif.0123456789abcdef0123456789abcdef.partial"
+    left = partial_path(folder / "fused/a.tif")
     left.mkdir(parents=True)
     (left / "plain.tif").touch()
     run(folder, ["cog"])

@@ -28,6 +28,7 @@ from batchfuse.geometry.tiling import Tile
 from batchfuse.geometry.window import Window
 from batchfuse.report.progress import FusedTile, Silence
 from batchfuse.storage.store import Store
+from batchfuse.system.partials import partial_path
 
 INPUTS = {"thermal": "{scene}_thermal.tif", "optical": "{scene}_optical.tif"}
 GRID = Affine(10, 0, 500_000, 0, -10, 5_600_000)
@@ -140,19 +141,24 @@ def test_pixels_that_turn_out_damaged_leave_no_store(tmp_path: Path) -> None:
 def test_the_next_run_sweeps_what_a_killed_one_was_writing_and_nothing_else(tmp_path: Path) -> None:
     make_pair(tmp_path, "a")
     fused = tmp_path / "fused"
+    ours = [partial_path(fused / name) for name in ("a.zarr", "a.tif", "a.quicklook.png", "report.json")]
+    for path in ours[:2]:
+        (path / "inside").mkdir(parents=True)
+    for path in ours[2:]:
+        path.touch()
     token = "0123456789abcdef" * 2
-    ours = [f".a.zarr.{token}.partial", f".a.tif.{token}.partial"]
-    for name in ours:
-        (fused / name).mkdir(parents=True)
-    for name in (f"campaign.json.{token}.partial", "report.json.12.partial", "a.quicklook.png.7.partial"):
-        (fused / name).touch()
-        ours.append(name)
-    theirs = ["download.tif.partial", ".hidden.partial", "a.partial"]
-    for name in theirs:
-        (fused / name).touch()
+    folders = [fused / name for name in (".backup.2024.partial", f".a.zarr.{token}.partial", "2024", "17")]
+    for path in folders:
+        path.mkdir()
+        (path / "thesis.txt").touch()
+    names = ["download.tif.partial", ".hidden.partial", "a.partial", ".17.partial", "report.json.12.partial"]
+    files = [fused / name for name in (*names, f".{token}.partial", ".batchfuse-0.partial")]
+    for path in files:
+        path.touch()
     assert batchfuse.run(recipe_of(tmp_path)).exit_code == 0
-    assert not [name for name in ours if (fused / name).exists()]
-    assert all((fused / name).exists() for name in theirs)
+    assert not [path for path in ours if path.exists()]
+    assert all(path.exists() for path in files)
+    assert all((path / "thesis.txt").exists() for path in folders)
 
 
 def test_a_report_that_cannot_be_written_any_more_ends_no_run(

@@ -23,7 +23,9 @@ from batchfuse.errors import StoreError
 from batchfuse.geometry.grid import Grid
 from batchfuse.geometry.tiling import Tiling
 from batchfuse.geometry.window import Window
-from batchfuse.storage.store import RasterLayout, Store, is_store, remove_store
+from batchfuse.storage.removal import remove_store
+from batchfuse.storage.store import RasterLayout, Store, is_store
+from batchfuse.system.partials import partial_path
 
 BANDS = ("red", "green", "blue")
 LAYOUTS = {
@@ -185,8 +187,8 @@ def test_what_a_killed_run_leaves_is_swept(tmp_path: Path) -> None:
     store = sealed(tmp_path / "a.zarr", "shards")
     left = [
         store.path / "fused/c/0/1" / f"2.{'0' * 32}.partial",
-        store.path / f"zarr.json.{'1' * 32}.partial",
-        store.path / f".ovr_2x.{'2' * 32}.partial" / "zarr.json",
+        store.path / f"zarr.{'1' * 32}.partial",
+        partial_path(store.path / "ovr_2x") / "zarr.json",
     ]
     for path in left:
         path.parent.mkdir(exist_ok=True)

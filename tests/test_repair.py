@@ -350,20 +350,21 @@ def test_a_damaged_level_is_made_again_without_fusing(scene: Path, form: str) ->
 
 
 @pytest.mark.parametrize("form", ["format 2", "shards", "volume"])
-def test_a_stray_chunk_goes_and_somebody_elses_file_stays(scene: Path, form: str) -> None:
+def test_what_a_kill_left_goes_and_somebody_elses_files_stay(scene: Path, form: str) -> None:
     wanted = stored(scene)
     chunk = chunks_of(scene)[-1]
     stray = chunk.with_name(chunk.name.replace(chunk.name.rpartition(".")[2], "97"))
-    mine = scene / "fused/a.zarr/notes.txt"
-    for path in (stray, mine, chunk.with_name(f"{chunk.name}.0f.partial")):
+    theirs = [stray, scene / "fused/a.zarr/notes.txt", scene / "fused/a.zarr/2024.partial"]
+    for path in (*theirs, chunk.with_suffix(f".{'0f' * 16}.partial")):
         path.write_bytes(b"?")
     code, lines = verified(scene)
-    assert (code, lines.count("foreign: ")) == (1, 3)
+    assert (code, lines.count("foreign: ")) == (1, 4)
     outcome = run(scene, form)
     assert (outcome.status, outcome.fused) == ("complete", 0)
-    assert any("notes.txt is not a file of the store" in line for line in outcome.warnings)
-    assert mine.read_bytes() == b"?"
-    mine.unlink()
+    for path in theirs:
+        assert any(f"{path.name} is not a file of the store" in line for line in outcome.warnings)
+        assert path.read_bytes() == b"?"
+        path.unlink()
     assert stored(scene) == wanted
 
 

@@ -32,7 +32,9 @@ from batchfuse.errors import StoreError
 from batchfuse.geometry.grid import Grid
 from batchfuse.geometry.tiling import Tiling
 from batchfuse.geometry.window import Window
-from batchfuse.storage.store import RasterLayout, Store, is_store, remove_store
+from batchfuse.storage.removal import remove_store
+from batchfuse.storage.store import RasterLayout, Store, is_store
+from batchfuse.system.partials import partial_path
 
 GRID = Grid((100, 130), Affine(30, 0, 400000, 0, -30, 5200000), CRS.from_epsg(32632).to_wkt())
 LAYOUT = RasterLayout(GRID, ("red", "green", "blue"), "float32", math.nan, 48)
@@ -353,10 +355,17 @@ def test_sweep_removes_what_killed_runs_leave_and_nothing_else(tmp_path: Path) -
     neighbour = sealed(tmp_path / "a.zarr.more.zarr")
     left = [
         store.path / "fused" / f"0.0.{'0' * 32}.partial",
-        store.path / f".zmetadata.{'1' * 32}.partial",
-        tmp_path / f".a.zarr.{'2' * 32}.partial" / "x",
+        partial_path(store.path / ".zmetadata"),
+        partial_path(store.path) / "x",
     ]
-    stay = [neighbour.path / "fused" / f"0.0.{'3' * 32}.partial", tmp_path / "a.partial"]
+    stay = [
+        neighbour.path / "fused" / f"0.0.{'3' * 32}.partial",
+        partial_path(neighbour.path),
+        tmp_path / "a.partial",
+        store.path / "notes.partial",
+        store.path / "fused/1.partial",
+        store.path / f"notes.{'4' * 32}.partial",
+    ]
     for path in left + stay:
         path.parent.mkdir(exist_ok=True)
         path.write_bytes(b"half")

@@ -121,6 +121,7 @@ def _chosen(preset: str, options: dict[str, Any]) -> dict[str, Any]:
 def _draw_losses(result: TrainingResult, preset: str, images: Sequence[Path], path: Path) -> None:
     import numpy as np
 
+    from batchfuse.errors import SceneError
     from batchfuse.report.losses import Curve, write_losses
 
     columns = np.array([(s.loss, s.dissimilarity, s.mse) for s in result.steps]).T
@@ -129,6 +130,8 @@ def _draw_losses(result: TrainingResult, preset: str, images: Sequence[Path], pa
     title = f"{preset}, seed {result.settings.seed}: {result.settings.iterations} iterations on {on}"
     try:
         write_losses(tuple(map(Curve, names, columns)), title, path)
+    except SceneError as error:
+        click.echo(f"warning: the loss is not drawn: {error}", err=True)
     except OSError as error:
         click.echo(f"warning: the loss can't be drawn to {path}: {error}", err=True)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +14,7 @@ from PIL import Image, ImageDraw
 
 from batchfuse.report.lettering import Lettering, lettering
 from batchfuse.report.rulers import ticks
+from batchfuse.report.signed import save_signed
 
 __all__ = ["Curve", "write_losses"]
 
@@ -50,6 +50,7 @@ def write_losses(curves: tuple[Curve, ...], title: str, path: Path) -> None:
     mean ends.
 
     Raises:
+        SceneError: what lies at ``path`` is no such picture of ours.
         OSError: it can't be written.
     """
     logs = [np.log10(np.maximum(curve.values, LEAST)) for curve in curves]
@@ -59,9 +60,7 @@ def write_losses(curves: tuple[Curve, ...], title: str, path: Path) -> None:
     _label_axes(image, draw, axes)
     _text(draw, (LEFT, 16), title, TITLE, BLACK, SIZE[0] - LEFT - RIGHT)
     _legend(draw, [(c.name, 10 ** float(_smooth(log)[-1])) for c, log in zip(curves, logs, strict=True)])
-    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
-    image.quantize(256, dither=Image.Dither.NONE).save(partial, "PNG", optimize=True)
-    partial.replace(path)
+    save_signed(image.quantize(256, dither=Image.Dither.NONE), path, "losses", optimize=True)
 
 
 @dataclass(frozen=True, slots=True)

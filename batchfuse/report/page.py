@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,6 +13,7 @@ from PIL import Image, ImageDraw
 from batchfuse.report.colours import Stretch
 from batchfuse.report.lettering import lettering
 from batchfuse.report.rulers import ticks
+from batchfuse.report.signed import save_signed
 
 __all__ = ["BAR", "BLACK", "GAP", "GRAY", "LINE", "PALE", "TEXT", "TITLE", "Legend", "Page", "stretched"]
 
@@ -134,12 +134,5 @@ class Page:
         self.text((end + GAP, y - 8), notes, TEXT, GRAY, self.width - end - 2 * GAP)
 
     def save(self, path: Path) -> None:
-        """Write it as a PNG, whole or not at all; folders are made."""
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
-        try:
-            self.image.save(partial, "PNG")
-            partial.replace(path)
-        except OSError:
-            partial.unlink(missing_ok=True)
-            raise
+        """Write it as a quicklook: see ``save_signed``."""
+        save_signed(self.image, path, "quicklook")

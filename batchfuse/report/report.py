@@ -16,6 +16,7 @@ from typing import Any
 
 from batchfuse.errors import RecipeError
 from batchfuse.system.notes import Kind, encoded
+from batchfuse.system.partials import partial_path
 
 __all__ = ["FILE", "KIND", "Outcome", "Report", "check_writable", "replace_text", "versions"]
 
@@ -154,7 +155,7 @@ def replace_text(path: Path, text: str) -> None:
 
     Raises OSError where it can't be written; nothing of it is left then.
     """
-    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
+    partial = partial_path(path)
     try:
         partial.write_text(text, encoding="utf-8")
         partial.replace(path)
@@ -165,7 +166,7 @@ def replace_text(path: Path, text: str) -> None:
 
 def check_writable(path: Path) -> None:
     """Raises RecipeError where no file can be written at ``path``: better before a run than after it."""
-    probe = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    probe = partial_path(path)
     try:
         if path.is_dir():
             raise IsADirectoryError(EISDIR, os.strerror(EISDIR))

@@ -16,6 +16,7 @@ from batchfuse.geometry.tiling import Tile
 from batchfuse.storage.digests import Digest, Digests, digest_of, read_digests
 from batchfuse.storage.files import refusals
 from batchfuse.storage.pyramid import Level, levels_of
+from batchfuse.storage.removal import is_litter
 from batchfuse.storage.store import Store, is_store
 
 __all__ = ["Checked", "Chunk", "Fault", "check_chunks", "check_store", "seal_faults", "stores_in"]
@@ -213,7 +214,7 @@ def _file_faults(store: Store) -> Iterator[Fault]:
     for folder, folders, files in os.walk(store.path):
         folders[:] = sorted(name for name in folders if Path(folder, name) not in levels)
         for file in sorted(Path(folder, name) for name in files):
-            if file not in known:
+            if file not in known and not is_litter(file.name):
                 yield Fault(file, "foreign", "not a file of this store: delete it")
 
 

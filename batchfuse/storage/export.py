@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 import shutil
-import uuid
 import warnings
 import zlib
 from collections.abc import Iterable, Mapping
@@ -29,6 +28,7 @@ from batchfuse.geometry.grid import Grid
 from batchfuse.geometry.window import Window
 from batchfuse.storage.files import full, lacks_room
 from batchfuse.system.notes import decoded
+from batchfuse.system.partials import partial_path
 
 __all__ = ["Picture", "signature_of", "write_cog", "write_png"]
 
@@ -119,7 +119,7 @@ def signature_of(path: Path) -> dict[str, Any] | None:
 
 def _write(picture: Picture, pieces: Pieces, path: Path, options: Mapping[str, Any]) -> None:
     # everything temporary, GDAL's own overviews too, is in one folder that goes in any case
-    folder = path.with_name(f".{path.name}.{uuid.uuid4().hex}.partial")
+    folder = partial_path(path)
     # no .aux.xml: what a file can't hold itself is not kept beside it
     quiet = rasterio.Env(GDAL_PAM_ENABLED="NO", GDAL_NUM_THREADS=1, GDAL_CACHEMAX=CACHE)
     try:

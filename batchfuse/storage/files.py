@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from batchfuse.errors import FullError, StoreAwayError, StoreError, is_full, may_pass, said
 from batchfuse.files import sync
+from batchfuse.system.partials import partial_path
 
 __all__ = ["full", "lacks_room", "refusals", "sync_tree"]
 
@@ -42,7 +42,7 @@ def full(what: str, reason: str = "No space left on device") -> FullError:
 
 def lacks_room(folder: Path) -> bool:
     """Whether a disk or a quota has no room for a little more: libraries may fail without a word of it."""
-    probe = folder / f".{uuid.uuid4().hex}.partial"
+    probe = partial_path(folder / "probe")
     try:
         with probe.open("wb", buffering=0) as file:
             written = file.write(bytes(LITTLE))

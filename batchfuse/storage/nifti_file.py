@@ -5,7 +5,6 @@ from __future__ import annotations
 import gzip
 import math
 import shutil
-import uuid
 import zlib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -17,6 +16,7 @@ from numpy.typing import NDArray
 from batchfuse.geometry.window import Window
 from batchfuse.storage.files import refusals
 from batchfuse.storage.nifti_header import signature_in
+from batchfuse.system.partials import partial_path
 
 __all__ = ["nifti_signature_of", "write_nifti"]
 
@@ -45,7 +45,7 @@ def write_nifti(header: bytes, shape: tuple[int, ...], dtype: str, pieces: Piece
     Raises:
         StoreError: the file system refuses, or what was written does not come back.
     """
-    folder = path.with_name(f".{path.name}.{uuid.uuid4().hex}.partial")
+    folder = partial_path(path)
     kind = np.dtype(dtype).newbyteorder("<")
     try:
         with refusals(f"{path} can't be written"):

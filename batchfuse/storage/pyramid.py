@@ -8,8 +8,6 @@ beside it: ``<scene>.levels.zarr/1``, ``2``, …. Those of a volume are arrays i
 from __future__ import annotations
 
 import itertools
-import shutil
-import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,10 +22,10 @@ from batchfuse.geometry.tiling import Tile
 from batchfuse.geometry.window import Window
 from batchfuse.storage.digests import Digest
 from batchfuse.storage.files import refusals
-from batchfuse.storage.raster import levels_folder
-from batchfuse.storage.store import Layout, Store, is_store, remove_store
+from batchfuse.storage.removal import remove_store
+from batchfuse.storage.store import Layout, Store, is_store
 
-__all__ = ["Level", "begun_level", "halved", "levels_of", "remove_levels", "write_level"]
+__all__ = ["Level", "begun_level", "halved", "levels_of", "write_level"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,18 +105,6 @@ def halved(pixels: NDArray[Any], fill: float, factors: tuple[int, ...]) -> NDArr
     return np.where(many > 0, mean, fill).astype(pixels.dtype)
 
 
-def remove_levels(path: Path) -> None:
-    """Delete the levels beside the store at ``path``, if there are any; anything else is left alone."""
-    folder = levels_folder(path)
-    if not _holds_levels(folder):
-        return
-    # the store's own name, so that its sweep finds what a kill in between leaves
-    doomed = path.with_name(f".{path.name}.{uuid.uuid4().hex}.partial")
-    with refusals(f"{folder} can't be deleted"):
-        folder.replace(doomed)
-        shutil.rmtree(doomed)
-
-
 def _opened(path: Path) -> Store | None:
     try:
         return Store.open(path)
@@ -135,7 +121,7 @@ def _make_folder(folder: Path) -> None:
 
 
 def _holds_levels(folder: Path) -> bool:
-    """Whether nothing but levels lies there."""
+    """Whether nothing but levels lies there, hidden files left aside."""
     if folder.is_symlink() or not folder.is_dir() or is_store(folder):
         return False
     shown = [entry for entry in folder.iterdir() if not entry.name.startswith(".")]

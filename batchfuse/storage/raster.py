@@ -29,11 +29,12 @@ from affine import Affine
 from numpy.typing import NDArray
 
 from batchfuse.geometry.grid import Grid
+from batchfuse.storage.beside import levels_folder
 from batchfuse.storage.formats import FLAT, THREE, Format
 from batchfuse.storage.geozarr import GRID_MAPPING, Georeference, grid_from, pixel_centres, with_levels
 from batchfuse.storage.layout import RECORD, Layout, array_of, attributes_of, image_facts, stored_record
 
-__all__ = ["RasterLayout", "levels_folder"]
+__all__ = ["RasterLayout"]
 
 SMALLEST = 256
 """The longer edge of the coarsest level is at most this."""
@@ -158,8 +159,3 @@ class RasterLayout(Layout):
 
     def _place(self) -> dict[str, Any]:
         return {"affine": tuple(self.grid.affine)[:6], "crs": self.grid.crs}
-
-
-def levels_folder(path: Path) -> Path:
-    """The folder beside a raster store of format 2 that holds its levels."""
-    return path.with_name(f"{path.name.removesuffix('.zarr')}.levels.zarr")

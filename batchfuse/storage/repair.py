@@ -5,9 +5,7 @@ The note is a hint and no more: a run that finds one reads the whole store itsel
 
 from __future__ import annotations
 
-import re
 import shutil
-import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,8 +19,10 @@ from batchfuse.storage.files import refusals
 from batchfuse.storage.formats import format_of
 from batchfuse.storage.layout import FORMAT, RECORD, Layout
 from batchfuse.storage.pyramid import Level, levels_of
+from batchfuse.storage.removal import refuse_foreign_inside
 from batchfuse.storage.store import Store
 from batchfuse.system.notes import Kind, encoded, forget_notes, found_note, place_of, read
+from batchfuse.system.partials import partial_path
 
 __all__ = [
     "TakenOut",
@@ -42,8 +42,6 @@ UNFINISHED = ("missing", "empty", "incomplete")
 """Faults of a store that is not sealed: a run finishes it without being told."""
 IMAGES = ("fused", "0")
 """Folders of a store's image, where its digests lie, whatever else tells what the store is."""
-STRAY = re.compile(r"\d+(\.\d+)*|.+\.partial")
-"""Names that only a chunk has, or what a killed run was writing."""
 
 
 FAULTS = Kind("faults", lambda values: isinstance(values.get("faults"), list))
@@ -141,7 +139,7 @@ def restore_metadata(path: Path, layout: Layout, record: Mapping[str, Any], seal
     ``sealed`` is whether it had one. The digests are left: what is in the chunks is compared with them.
     Returns the names of the files that were not right. Raises StoreError where the disk refuses.
     """
-    fresh = path.with_name(f".{path.name}.{uuid.uuid4().hex}.partial")
+    fresh = partial_path(path)
     root = layout.form.metadata
     try:
         with refusals(f"{path} can't be repaired"):
@@ -168,10 +166,9 @@ def restore_metadata(path: Path, layout: Layout, record: Mapping[str, Any], seal
 def take_out(store: Store, faults: Sequence[Fault], sealed: bool = True) -> TakenOut:
     """Delete what is wrong with the chunks of a store and of its levels: what is missing then is made again.
 
-    A level whose own metadata is damaged goes as a whole. A file that is not the store's goes where it is
-    called as a chunk is, or as what a killed run was writing; any other is left. Of a store that was not
-    ``sealed`` nothing is said of tiles and levels that are not there yet. Raises StoreError where the disk
-    refuses.
+    A level whose own metadata is damaged goes as a whole; a file that is not the store's stays. Of a store
+    that was not ``sealed`` nothing is said of tiles and levels that are not there yet. Raises StoreError
+    where the disk refuses, or files of others lie in such a level.
     """
     levels = [level.path for level in levels_of(store)]
     tiles = {store.chunk_path(tile.index): tile.index for tile in store.tiling}
@@ -193,11 +190,8 @@ def take_out(store: Store, faults: Sequence[Fault], sealed: bool = True) -> Take
             _unlink(fault.path)
             touched = True
             repaired.append(f"{name} was {fault.kind}")
-        elif fault.kind == "foreign" and not STRAY.fullmatch(fault.path.name):
-            left.append(f"{name} is not a file of the store and was left alone: move it away")
         elif fault.kind == "foreign":
-            _unlink(fault.path)
-            repaired.append(f"{name} was no file of the store")
+            left.append(f"{name} is not a file of the store and was left alone: move it away")
         elif level is not None and fault.kind != "incomplete":
             doomed.append(level)
             touched = True
@@ -296,7 +290,8 @@ def _remove_level(store: Path, level: Path) -> None:
     """Delete a level, under a name that a sweep finds where a kill leaves half of it."""
     if not level.exists():
         return
-    doomed = store.with_name(f".{store.name}.{uuid.uuid4().hex}.partial")
+    refuse_foreign_inside(level)
+    doomed = partial_path(store)
     with refusals(f"{level} can't be deleted"):
         level.replace(doomed)
         shutil.rmtree(doomed)

@@ -13,7 +13,6 @@ import os
 import re
 import shutil
 import time
-import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -42,6 +41,7 @@ from batchfuse.storage.formats import format_of
 from batchfuse.storage.layout import FORMAT, RECORD, Layout, array_of, attributes_of
 from batchfuse.storage.raster import RasterLayout
 from batchfuse.storage.volume import VolumeLayout
+from batchfuse.system.partials import is_partial, partial_path, remove, sweep
 
 __all__ = [
     "REPLACE",
@@ -49,14 +49,16 @@ __all__ = [
     "RasterLayout",
     "Store",
     "VolumeLayout",
+    "is_half_written",
     "is_store",
     "refuse_links",
-    "remove_store",
     "stores_within",
 ]
 
 REPLACE = "--overwrite replaces the store"
 """The remedy for what can't be mended tile by tile."""
+ZARRS = re.compile(r"(\d+(\.\d+)*|\.z(attrs|array|group|metadata)|zarr)\.[0-9a-f]{32}\.partial")
+"""What zarr's LocalStore calls a file until it is whole: no other name of a user's is so."""
 SEEN, LOOK = 90.0, 1.0  # seconds within which a host sees what another wrote; between two looks
 
 if zarr.config.get("threading.max_workers") is None:
@@ -99,7 +101,7 @@ class Store:
         """
         if path.is_symlink() or (path.exists() and (not path.is_dir() or any(path.iterdir()))):
             raise StoreError(f"{path} is there already: give another output path, or --overwrite")
-        partial = path.with_name(f".{path.name}.{uuid.uuid4().hex}.partial")
+        partial = partial_path(path)
         try:
             with refusals(f"{path} can't be created"):
                 partial.mkdir(parents=True)
@@ -219,13 +221,10 @@ class Store:
         Not while another process writes to this store.
         """
         with refusals(f"{self.path} can't be swept"):
-            left = [*self.path.rglob("*.partial"), *_partial_siblings(self.path)]
+            left = list(_half_written(self.path))
             for path in left:
-                if path.is_dir():
-                    shutil.rmtree(path)
-                else:
-                    path.unlink(missing_ok=True)
-        return len(left)
+                remove(path)
+            return len(left) + sweep(self.path.parent, of=self.path.name)
 
     def seal(self, digests: Mapping[Path, Digest] | None = None) -> None:
         """Declare the store complete, durably; of a sealed one, levels that it didn't have are added.
@@ -294,6 +293,12 @@ class Store:
         chunks = [form.chunk(self.path, name, (0,) * values.ndim) for name, values in constants]
         sealing = [self.path / ".zmetadata"] if self.complete and form.number == 2 and layout.arrays else []
         return [*form.metadata_files(self.path, layout.arrays), *chunks, *sealing]
+
+    def every_file(self) -> Iterator[Path]:
+        """Every file that the store may have, there or not; not those of reduced levels."""
+        yield from self.files_beside_chunks()
+        yield from (self.path / ".zmetadata", self.digests_path)
+        yield from (self.chunk_path(tile.index) for tile in self.tiling)
 
     def named(self, path: Path) -> str:
         """A file's name within the store, as the digests have it."""
@@ -416,23 +421,17 @@ def refuse_links(path: Path) -> None:
         )
 
 
-def remove_store(path: Path) -> None:
-    """Delete the store at ``path``, if there is one; StoreError where something else lies there."""
-    if not path.exists() and not path.is_symlink():
-        return
-    if not is_store(path):
-        raise StoreError(f"{path} is not a store of batchfuse and is left alone: delete it yourself")
-    # renamed first, so that a kill in between leaves no half store under the name
-    doomed = path.with_name(f".{path.name}.{uuid.uuid4().hex}.partial")
-    with refusals(f"{path} can't be deleted"):
-        path.replace(doomed)
-        shutil.rmtree(doomed)
+def is_half_written(name: str) -> bool:
+    """Whether a file in a store is called so that we or zarr, which writes chunks beside, were writing it."""
+    return is_partial(name) or ZARRS.fullmatch(name) is not None
 
 
-def _partial_siblings(path: Path) -> list[Path]:
-    """Folders a killed ``create`` or ``remove_store`` left beside the store."""
-    pattern = re.compile(rf"\.{re.escape(path.name)}\.[0-9a-f]{{32}}\.partial")
-    return [p for p in path.parent.iterdir() if pattern.fullmatch(p.name)]
+def _half_written(path: Path) -> Iterator[Path]:
+    """Everything in a store that is called so."""
+    for folder, folders, files in os.walk(path):
+        yield from (Path(folder, name) for name in files if is_half_written(name))
+        yield from (Path(folder, name) for name in folders if is_partial(name))
+        folders[:] = [name for name in folders if not is_partial(name)]
 
 
 def _checked_format(path: Path) -> Literal[2, 3]:
