@@ -26,7 +26,7 @@ from batchfuse.errors import (
 from batchfuse.imagery.naming import natural_order
 from batchfuse.job import Job
 from batchfuse.pace import Pace
-from batchfuse.plan import Plan, make_plan, planned_again
+from batchfuse.plan import Plan, claimed, make_plan, planned_again
 from batchfuse.recipe import Profile, Recipe
 from batchfuse.report.progress import Progress, Silence, counted, duration
 from batchfuse.report.report import KIND, Outcome, Report
@@ -34,6 +34,7 @@ from batchfuse.retries import Retries
 from batchfuse.scene_run import SceneRun, is_fused
 from batchfuse.storage.beside import REPORT
 from batchfuse.storage.lease import Lease
+from batchfuse.system.claims import Claims
 from batchfuse.system.notes import Place, found_note, place_of
 from batchfuse.system.partials import partial_path, sweep
 from batchfuse.task import Compute
@@ -97,10 +98,15 @@ def run_plan(
     """
     profile = within_memory(plan.jobs, profile or Profile())
     folder = plan.recipe.output_folder
+    claims = plan.claims or claimed(plan)
+    scheduler = profile.located(profile.cluster) if profile.cluster.endswith(".json") else None
+    for path, what in ((profile.file, "the profile"), (scheduler, "the scheduler file")):
+        if path is not None:
+            claims.read(path, what)
     _prepare(folder)
     if profile.is_elsewhere:
         plan = plan.absolute()
-    runner = _Runner(plan, profile, overwrite, progress or Silence(), retries, checksum)
+    runner = _Runner(plan, profile, claims, overwrite, progress or Silence(), retries, checksum)
     with Lease(folder, on_loss=runner.halt):
         with suppress(OSError):  # what a killed run left half written
             sweep(folder)
@@ -144,6 +150,7 @@ class _Runner:
 
     plan: Plan
     profile: Profile
+    claims: Claims
     overwrite: bool
     progress: Progress
     retries: int
@@ -215,7 +222,7 @@ class _Runner:
         if self.halted.is_set():
             return False
         before = self.plan.tiles
-        self.plan = planned_again(self.plan)
+        self.plan = planned_again(self.plan, self.claims)
         if self.profile.is_elsewhere:
             self.plan = self.plan.absolute()
         self._planned = time.monotonic()

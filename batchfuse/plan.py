@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import fnmatch
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,8 +25,10 @@ from batchfuse.job import Job
 from batchfuse.profile import Profile
 from batchfuse.recipe import Recipe
 from batchfuse.scene_jobs import Making, jobs_of, without_volume
+from batchfuse.storage.beside import names_beside, names_in
+from batchfuse.system.claims import Claims
 
-__all__ = ["Choice", "Failure", "Plan", "found_scenes", "make_plan", "planned_again"]
+__all__ = ["Choice", "Failure", "Plan", "claimed", "found_scenes", "make_plan", "planned_again"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +79,10 @@ class Plan:
     """What its scenes share."""
     choice: Choice = Choice()
     """Which scenes were asked for."""
+    files: tuple[Path, ...] = ()
+    """The files of every scene that was found, asked for or not."""
+    claims: Claims | None = field(default=None, compare=False, repr=False)
+    """All that its run reads and writes, where that was compared."""
 
     @property
     def waiting(self) -> tuple[Failure, ...]:
@@ -166,15 +172,18 @@ def make_plan(
             f"--only {only} matches none of {', '.join(job.scene.name for job in left_out[:5])}"
         )
     campaign = (*jobs, *left_out) if recipe.scaling == "campaign" else ()
-    _refuse_exports_over_sources(jobs)
-    _refuse_shared_outputs(jobs)
     told = {failure.scene for failure in failures}
     left = tuple(file for file in discovered.unmatched if file.scene not in told)
-    return Plan(recipe, tuple(jobs), tuple(failures), left, campaign, making, choice)
+    files = tuple(path for scene in discovered.scenes for path in scene.paths)
+    plan = Plan(recipe, tuple(jobs), tuple(failures), left, campaign, making, choice, files)
+    return replace(plan, claims=claimed(plan)) if found is None else plan
 
 
-def planned_again(plan: Plan) -> Plan:
-    """The plan with the scenes that wait planned once more, after its other jobs; no other file is opened."""
+def planned_again(plan: Plan, claims: Claims) -> Plan:
+    """The plan with the scenes that wait planned once more, after its other jobs; no other file is opened.
+
+    ``claims`` are those of the plan.
+    """
     assert plan.making is not None
     jobs, campaign = list(plan.jobs), list(plan.campaign)
     failures = [failure for failure in plan.failures if failure.found is None]
@@ -185,8 +194,7 @@ def planned_again(plan: Plan) -> Plan:
             with bugs_told():
                 made = jobs_of(plan.making, scene)
             asked = [job for job in made if plan.choice.takes(job, scene)]
-            _refuse_exports_over_sources([*jobs, *asked])
-            _refuse_shared_outputs([*jobs, *asked])
+            _claim(asked, claims)
         except (SceneError, RecipeError) as error:
             passing = isinstance(error, SceneError) and _may_pass(scene, error, was_there=True)
             failures.append(Failure(scene.name, str(error), scene if passing else None, error.behind))
@@ -203,9 +211,7 @@ def _may_pass(scene: FoundScene, error: SceneError, was_there: bool) -> bool:
     """
     if isinstance(error, PassingError):
         return True
-    masks = [mask for mask in scene.masks.values() if mask is not None]
-    files = [*(path for paths in scene.files.values() for path in paths), *masks]
-    return any(is_away(path) or (was_there and is_gone(path)) for path in files)
+    return any(is_away(path) or (was_there and is_gone(path)) for path in scene.paths)
 
 
 def _is_wanted(scene: str, only: str | None) -> bool:
@@ -213,31 +219,36 @@ def _is_wanted(scene: str, only: str | None) -> bool:
     return only is None or any(fnmatch.fnmatchcase(scene, glob) for glob in (only, without_volume(only)))
 
 
-def _refuse_exports_over_sources(jobs: Sequence[Job]) -> None:
-    """An export is named after its scene, as a source beside the stores may be."""
-    sources = {
-        file.path.resolve() for job in jobs if job.exports for s in job.scene.sources for file in s.files
-    }
-    for job in jobs:
-        for wanted in job.exports:
-            path = wanted.beside(job.store)
-            if path.resolve() in sources:
-                raise RecipeError(
-                    f"`output.also` would write over the source {path}: give another `output.path`"
-                )
+def claimed(plan: Plan) -> Claims:
+    """All paths that the run of a plan reads, and all that it may create, replace or delete.
+
+    Raises RecipeError where one is both, or two of the latter are one.
+    """
+    recipe = plan.recipe
+    claims = Claims("give another `output.path`")
+    weights = plan.making.weights if plan.making is not None else ""
+    files = ((recipe.file, "recipe"), (recipe.manifest, "manifest"), (weights, "weights"))
+    for name, what in files:
+        if name:
+            claims.read(recipe.located(str(name)) if what == "manifest" else Path(name), f"the {what}")
+    for path in plan.files:
+        claims.read(path, "the source")
+    for path, what in names_in(recipe.output_folder):
+        claims.write(path, what)
+    _claim(plan.jobs, claims)
+    return claims
 
 
-def _refuse_shared_outputs(jobs: Sequence[Job]) -> None:
-    """Scenes of different names may still have one store (``a`` in volumes and ``a_v000``), or one file."""
-    owners: dict[Path, str] = {}
+def _claim(jobs: Iterable[Job], claims: Claims) -> None:
+    """Add what these jobs read, then what they may create, replace or delete."""
+    for source in (source for job in jobs for source in job.scene.sources):
+        masks = [source.quality.file] if source.quality else []
+        for file in (*source.files, *masks):
+            for path in (file.path, *file.sidecars):
+                claims.read(path, "the source")
     for job in jobs:
-        quicklook = job.store.with_name(f"{job.scene.name}.quicklook.png")
-        for path in (job.store, quicklook, *(wanted.beside(job.store) for wanted in job.exports)):
-            if path in owners:
-                raise RecipeError(
-                    f"the scenes {owners[path]} and {job.scene.name} would both write {path}: rename one"
-                )
-            owners[path] = job.scene.name
+        for path, what in names_beside(job.store, [wanted.beside(job.store) for wanted in job.exports]):
+            claims.write(path, f"{what} of {job.scene.name}")
 
 
 def _incomplete(recipe: Recipe, found: Discovery, only: str | None) -> list[Failure]:

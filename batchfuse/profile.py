@@ -182,6 +182,8 @@ class Profile(SettingsFile):
     settings count."""
     folder: SkipJsonSchema[Path] = Field(default=Path(), exclude=True)
     """The folder that relative paths start from: the profile's own. Not a key of the file."""
+    file: SkipJsonSchema[Path | None] = Field(default=None, exclude=True)
+    """The file it was read from. Not a key of it either."""
 
     @classmethod
     def load(cls, name_or_path: str | Path) -> Profile:
@@ -194,9 +196,9 @@ class Profile(SettingsFile):
             return cls(cluster=name)
         path = _file(name)
         document = read_document(path, "profile")
-        if "folder" in document.data:
-            raise RecipeError(unknown_key(("folder",), document.data["folder"], cls, document))
-        return cls.model_validate({**document.data, "folder": path.parent}, context=document)
+        for key in {"folder", "file"} & document.data.keys():
+            raise RecipeError(unknown_key((key,), document.data[key], cls, document))
+        return cls.model_validate({**document.data, "folder": path.parent, "file": path}, context=document)
 
     @field_validator("memory")
     @classmethod

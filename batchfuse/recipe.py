@@ -311,6 +311,8 @@ class Recipe(SettingsFile):
     """skip: go on with the other scenes; fail: stop at the first."""
     folder: SkipJsonSchema[Path] = Field(default=Path(), exclude=True)
     """The folder that relative paths start from: the recipe's own. Not a key of the file."""
+    file: SkipJsonSchema[Path | None] = Field(default=None, exclude=True)
+    """The file it was read from. Not a key of it either."""
 
     @classmethod
     def load(cls, path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
@@ -321,9 +323,9 @@ class Recipe(SettingsFile):
         """
         path = Path(path)
         document = read_document(path).with_overrides(overrides)
-        if "folder" in document.data:
-            raise RecipeError(unknown_key(("folder",), document.data["folder"], cls, document))
-        return cls.model_validate({**document.data, "folder": path.parent}, context=document)
+        for key in {"folder", "file"} & document.data.keys():
+            raise RecipeError(unknown_key((key,), document.data[key], cls, document))
+        return cls.model_validate({**document.data, "folder": path.parent, "file": path}, context=document)
 
     @field_validator("inputs")
     @classmethod

@@ -144,7 +144,7 @@ def test_an_export_never_takes_the_place_of_a_source(folder: Path) -> None:
     (folder / "a_thermal.tif").rename(folder / "a.tif")
     inputs = {"thermal": "{scene}.tif", "optical": "{scene}_optical.tif"}
     recipe = batchfuse.Recipe(inputs=inputs, folder=folder, output={"path": ".", "also": ["cog"]})
-    with pytest.raises(RecipeError, match=r"write over the source .*a\.tif: give another `output.path`"):
+    with pytest.raises(RecipeError, match=r"written over the source .*a\.tif: give another `output.path`"):
         batchfuse.make_plan(recipe)
 
 

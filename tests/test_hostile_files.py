@@ -90,7 +90,7 @@ def test_wildcards_that_make_no_name_are_left_out(tmp_path: Path) -> None:
 def test_two_scenes_do_not_share_an_output(tmp_path: Path) -> None:
     pair(tmp_path, "a")
     pair(tmp_path, "a.quicklook")
-    with pytest.raises(RecipeError, match="would both write"):
+    with pytest.raises(RecipeError, match="would both be written to"):
         make_plan(recipe_of(tmp_path, output={"also": ["png"]}))
 
 

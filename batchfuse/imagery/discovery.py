@@ -34,6 +34,11 @@ class FoundScene:
     masks: Mapping[str, Path] = field(default_factory=dict)
     """The mask of each role that has one."""
 
+    @property
+    def paths(self) -> tuple[Path, ...]:
+        """Every file of it."""
+        return (*(path for paths in self.files.values() for path in paths), *self.masks.values())
+
     @classmethod
     def of(cls, name: str, files: Mapping[str, tuple[Path, ...]]) -> FoundScene:
         """From files by role, where a mask goes as ``<role>.mask``."""

@@ -135,7 +135,7 @@ def _known(path: Path, within: Path) -> Iterator[Path]:
     except StoreError:
         if _has_levels(path):
             yield from (path / ".zgroup", path / ".zattrs")
-            for level in path.iterdir():
+            for level in path.glob("[0-9]*/"):
                 yield from _known(level, level)
         else:  # damaged: it goes by the names that such files have
             yield from (file for file in _files(path) if _is_named_so(file, within))
