@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import glob
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,6 +11,7 @@ import torch
 
 from batchfuse.errors import RecipeError, WeightsError
 from batchfuse.fusion.tensors import Described, read_tensors, write_tensors
+from batchfuse.system.partials import sweep
 from batchfuse.training.course import Course
 from batchfuse.training.identity import difference
 
@@ -113,8 +113,7 @@ class Checkpoint:
             WeightsError: it can't be removed.
         """
         try:
-            for path in self.path.parent.glob(f"{glob.escape(self.path.name)}.*.partial"):
-                path.unlink(missing_ok=True)
+            sweep(self.path.parent, of=self.path.name)
             self.path.unlink(missing_ok=True)
         except OSError as error:
             raise WeightsError(f"the checkpoint {self.path} can't be removed: {error}") from error
