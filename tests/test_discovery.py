@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import glob
 import os
 import re
 import string
@@ -367,14 +368,42 @@ def test_links_that_lead_in_circles_end(tmp_path: Path) -> None:
     assert names(discover(tmp_path, every)) == ["s1"]
 
 
-def test_named_segments_go_through_links_and_double_stars_do_not(tmp_path: Path) -> None:
+def test_named_segments_and_double_stars_go_through_links(tmp_path: Path) -> None:
     make(tmp_path, "far/s1.tif", "o/s1.tif", "near/x")
     (tmp_path / "near/t").symlink_to(tmp_path / "far")
     optical = ["o/{scene}.tif"]
-    for thermal in ("near/t/{scene}.tif", "near/*t/{scene}.tif", "*/t/**/{scene}.tif"):
+    for thermal in ("near/t/{scene}.tif", "near/*t/{scene}.tif", "*/t/**/{scene}.tif", "near/**/{scene}.tif"):
         assert names(discover(tmp_path, {"thermal": [thermal], "optical": optical})) == ["s1"]
-    lines = refused(tmp_path, {"thermal": ["near/**/{scene}.tif"], "optical": optical})
-    assert lines[1].startswith('thermal: "near/**/{scene}.tif" matches no file')
+
+
+def test_double_stars_find_the_products_that_are_linked_as_python_does(tmp_path: Path) -> None:
+    make(tmp_path, *(f"lake/p{n}/p{n}_{band}.TIF" for n in (1, 2) for band in ("B10", "B4")))
+    make(tmp_path, "scenes/p0/p0_B10.TIF", "scenes/p0/p0_B4.TIF")
+    for n in (1, 2):
+        (tmp_path / f"scenes/p{n}").symlink_to(f"../lake/p{n}")
+    patterns = {"t": ["scenes/**/{scene}_B10.TIF"], "o": ["scenes/**/{scene}_B4.TIF"]}
+    found = discover(tmp_path, patterns)
+    everywhere = glob.glob(str(tmp_path / "scenes/**/*_B10.TIF"), recursive=True)  # noqa: PTH207 (Path.glob follows none)
+    assert sorted(str(scene.files["t"][0]) for scene in found.scenes) == sorted(everywhere)
+
+
+def test_double_stars_list_each_folder_once_whatever_leads_there(tmp_path: Path) -> None:
+    make(tmp_path, "in/real/a/t/s1.tif", "in/o/s1.tif", "far/deep/t/s2.tif", "far/o/s2.tif", "s9.tif")
+    for link, target in {
+        "in/again": "in/real",  # what the walk itself finds
+        "in/real/a/up": "in/real",  # a circle
+        "in/all": ".",  # what holds the base, and all else with it
+        "in/near": "far/deep",
+        "in/zfar": "far",  # holds what near has found
+        "far/back": "in",
+    }.items():
+        (tmp_path / link).symlink_to(tmp_path / target)
+    every = {"thermal": ["in/**/t/{scene}.tif"], "optical": ["in/**/o/{scene}.tif"]}
+    found = discover(tmp_path, every)
+    assert names(found) == ["s1", "s2"]
+    thermal = [str(scene.files["thermal"][0].relative_to(tmp_path)) for scene in found.scenes]
+    assert thermal == ["in/real/a/t/s1.tif", "in/near/t/s2.tif"]
+    assert found.unmatched == ()
 
 
 def test_a_pipe_is_no_file_and_a_broken_link_is_left_to_its_reader(tmp_path: Path) -> None:

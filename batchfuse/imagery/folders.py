@@ -26,6 +26,18 @@ class Listing:
     """Folders that could not be listed, each with the reason."""
 
 
+@dataclass(frozen=True, slots=True)
+class _Folder:
+    """A folder to be listed."""
+
+    below: str
+    """Its path below the base, with a / at the end."""
+    above: tuple[Identity | None, ...]
+    """The folders from the base down to itself."""
+    once: bool = False
+    """Whether it is listed only where nothing else led to it."""
+
+
 def list_files(
     base: Path,
     depth: int,
@@ -40,28 +52,40 @@ def list_files(
 
     Left out are hidden entries (unless ``hidden``), Zarr stores, the folder ``left_out``, and what is neither
     a file nor a broken link (a broken link is for whoever opens it to complain of). Links to folders are
-    followed through ``depth`` segments only, and never to a folder that they are in: no walk is endless.
+    followed, but never to one that they are in: no walk is endless. Below ``depth`` segments they come last,
+    in order, and only where they lead to folders that nothing else led to: there each is listed once.
     """
-    excluded = None if left_out is None else _identity(left_out)
+    closed = {_identity(one) for one in (*base.absolute().parents, left_out) if one is not None} - {None}
     files: list[str] = []
     unreadable: list[tuple[str, str]] = []
-    waiting: list[tuple[str, tuple[Identity | None, ...]]] = [("", (_identity(base),))]
-    while waiting and len(files) <= most:
-        below, above = waiting.pop()
-        level = below.count("/") + 1
+    waiting = [_Folder("", (_identity(base),))]
+    links: list[_Folder] = []
+    seen: set[Identity | None] = set()
+    while (waiting or links) and len(files) <= most:
+        links.sort(key=lambda folder: folder.below, reverse=True)
+        here = waiting.pop() if waiting else links.pop()
+        if here.once and here.above[-1] in seen:
+            continue
+        seen.add(here.above[-1])
+        level = here.below.count("/") + 1
         try:
-            for entry in _entries(base / below):
+            for entry in _entries(base / here.below):
                 if entry.name.startswith(".") and not hidden:
                     continue
                 if not _is_folder(entry):
                     if _is_file(entry):
-                        files.append(below + entry.name)
-                elif _is_entered(entry, level, depth, any_depth):
+                        files.append(here.below + entry.name)
+                elif not entry.name.lower().endswith(".zarr") and (level < depth or any_depth):
                     identity = _identity(Path(entry.path))
-                    if identity not in above and (excluded is None or identity != excluded):
-                        waiting.append((f"{below}{entry.name}/", (*above, identity)))
+                    if identity in here.above or identity in closed:
+                        continue
+                    is_last = entry.is_symlink() and level >= depth
+                    inside = _Folder(
+                        f"{here.below}{entry.name}/", (*here.above, identity), here.once or is_last
+                    )
+                    (links if is_last else waiting).append(inside)
         except OSError as error:
-            unreadable.append((below.rstrip("/"), error.strerror or str(error)))
+            unreadable.append((here.below.rstrip("/"), error.strerror or str(error)))
     return Listing(base, tuple(sorted(files)), tuple(unreadable))
 
 
@@ -83,12 +107,6 @@ def _is_file(entry: os.DirEntry[str]) -> bool:
         return entry.is_file() or (entry.is_symlink() and not Path(entry.path).exists())
     except OSError:
         return True
-
-
-def _is_entered(entry: os.DirEntry[str], level: int, depth: int, any_depth: bool) -> bool:
-    if entry.name.lower().endswith(".zarr"):
-        return False
-    return level < depth or (any_depth and not entry.is_symlink())
 
 
 def _identity(folder: Path) -> Identity | None:

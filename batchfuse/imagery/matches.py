@@ -91,15 +91,28 @@ def _walk(
         left_out=left_out,
     )
     unreadable += [(base / below, reason) for below, reason in listing.unreadable]
-    root = f"{os.path.realpath(base)}/"
-    for below in listing.files:
+    once: set[tuple[int, str]] = set()
+    for below, real in _real_first(base, listing.files):
         found = [(one, values) for one in here if (values := one.pattern.values(below)) is not None]
         for one, values in found:
+            if one.pattern.any_depth and (id(one), real) in once:
+                continue
+            once.add((id(one), real))
             one.files.setdefault(values, []).append(base / below)
         if found:
-            matched.add(root + below)
+            matched.add(real)
         elif below.lower().endswith(IMAGES) and _is_looked_at(here, below):
-            strays.setdefault(root + below, base / below)
+            strays.setdefault(real, base / below)
+
+
+def _real_first(base: Path, files: Sequence[str]) -> list[tuple[str, str]]:
+    """Files below a folder, each with its real path: those that no link to a folder led to come first."""
+    root = os.path.realpath(base)
+    split = [(below, *below.rpartition("/")[::2]) for below in files]
+    folders = {folder: os.path.realpath(base / folder) for folder in {folder for _, folder, _ in split}}
+    plain = {folder for folder, real in folders.items() if real == os.path.normpath(f"{root}/{folder}")}
+    split.sort(key=lambda parts: parts[1] not in plain)
+    return [(below, f"{folders[folder]}/{name}") for below, folder, name in split]
 
 
 def _is_looked_at(here: Iterable[Matches], below: str) -> bool:

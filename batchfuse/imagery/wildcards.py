@@ -43,7 +43,7 @@ class Pattern:
     - ``{name}`` stands for one or more characters within one path segment; used twice it stands for the same
       text both times. Where a file name can be cut in several ways, the earlier wildcard takes the most.
     - ``*`` stands for any characters within one segment, ``**`` as a whole segment for any folders, or none.
-      ``**`` stands for no links to folders; other segments may.
+      ``**`` goes through a link only to a folder that it finds in no other way; other segments through any.
     - ``{{`` and ``}}`` are braces. Everything else is literal, upper and lower case differ.
     - a wildcard at the beginning of a segment doesn't stand for a leading dot: hidden files want to be named.
     """

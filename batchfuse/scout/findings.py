@@ -114,7 +114,7 @@ def look(places: Sequence[Path]) -> Findings:
     base = Path(os.path.commonpath([one.resolve() for one in bases]))
     if not _can_be_written(str(base)):
         raise RecipeError(f"{printable(base)}: no recipe can name this folder: rename it")
-    below = sorted({os.path.relpath(path.parent.resolve() / path.name, base) for path in listed})
+    below = sorted({os.path.relpath(path, base) for path in listed})
     outputs = {path.rpartition("/")[0] for path in below if path.rpartition("/")[2] == "report.json"}
     images = [path for path in below if path.lower().endswith(IMAGES) and _can_be_written(path)]
     results = [path for path in images if path.rpartition("/")[0] in outputs or _is_quicklook(path)]
@@ -139,10 +139,10 @@ def _files(place: Path) -> list[Path]:
         listing = list_files(place, 1, any_depth=True, hidden=False, left_out=None, most=MOST_FILES)
         if listing.unreadable and not listing.files:
             raise RecipeError(f"{printable(place)}: can't be read: {listing.unreadable[0][1]}")
-        return [place / name for name in listing.files]
+        return [place.resolve() / name for name in listing.files]
     if not os.path.lexists(place):
         raise RecipeError(f"{printable(place)}: no such file or folder")
-    return [place]
+    return [place.parent.resolve() / place.name]
 
 
 def _holds_a_volume(base: Path, path: str, all_paths: set[str]) -> bool:
