@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from batchfuse.errors import StoreError
 from batchfuse.geometry.window import Window
 from batchfuse.imagery.scene import can_hold
-from batchfuse.imagery.tally import Tally, is_counted, refined, tallied, value_of
+from batchfuse.imagery.tally import Tally, is_counted, refined, tallied, values_of
 from batchfuse.recipe import Export
 from batchfuse.storage.export import Picture, signature_of, write_cog, write_png
 from batchfuse.storage.store import RasterLayout, Store, VolumeLayout
@@ -329,7 +329,7 @@ class Rendering:
             key, before = int(keys[place]), int(ends[place] - self._tally.counts[place])
             inner = within[key]
             lower = inner.keys[np.searchsorted(np.cumsum(inner.counts), rank - before, side="right")]
-            values[rank] = value_of((key << 16) | int(lower))
+            values[rank] = float(values_of((key << 16) | np.array([lower], np.int64))[0])
         return values
 
     def _cut(self) -> float:
@@ -338,7 +338,7 @@ class Rendering:
         known = (
             tally.keys.astype(np.float64)
             if is_counted(np.dtype(self.store.dtype))
-            else np.nan_to_num([value_of(int(key) << 16) for key in tally.keys])
+            else np.nan_to_num(values_of(tally.keys << 16))
         )
         values = self._values(known)
         beyond = (values < info.min - 0.5) | (values > info.max + 0.5)

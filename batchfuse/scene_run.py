@@ -495,9 +495,9 @@ def is_fused(job: Job) -> bool:
 
 
 def _survey(work: Work) -> Any:
-    """The survey as JSON: none, one, or one a band where each is fused on its own."""
+    """The survey as JSON: none, one, or one a stack where there are several (bands, or planes)."""
     surveys = [survey.to_json() for survey in work.surveys]
-    return (surveys or None) if work.job.color == "bands" else next(iter(surveys), None)
+    return surveys if len(surveys) > 1 else next(iter(surveys), None)
 
 
 def stored_survey(store: Store) -> tuple[tuple[Scaling, ...], tuple[Survey, ...]]:

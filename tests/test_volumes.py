@@ -414,3 +414,18 @@ def test_cuts_without_a_valid_voxel_are_told_as_such(tmp_path: Path) -> None:
     told = warnings_of(tmp_path, validity="all")
     assert "the quicklook's cuts have no valid voxel" in told
     assert "the fused image has no valid pixel" not in told
+
+
+@pytest.mark.usefixtures("small_tiles")
+@pytest.mark.parametrize("strategy", ["mean", "detail"])
+def test_the_surveys_of_three_planes_are_kept_and_continued_from(pair: Path, strategy: str) -> None:
+    settings = {"fusion": {"strategy": strategy, "plane": "triplanar"}}
+    store = completed(pair, **settings)
+    surveys = store.record["survey"]
+    assert len(surveys) == 3
+    assert len({str(of_plane) for of_plane in surveys}) == (3 if strategy == "mean" else 1)
+    chunk = store.chunk_path((0, 1, 0))
+    before = chunk.read_bytes()
+    chunk.unlink()
+    assert fused(pair, **settings).outcomes[0].fused == 1
+    assert chunk.read_bytes() == before

@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from batchfuse.imagery.tally import Tally, value_of
+from batchfuse.imagery.tally import Tally, values_of
 
-__all__ = ["DEFAULT_HIGH", "Column", "Distribution", "Unit", "bin_edge"]
+__all__ = ["DEFAULT_HIGH", "Column", "Distribution", "Unit", "bin_edges"]
 
 DEFAULT_HIGH = 99.5  # percentile that maps to 1 where the recipe names no range
 
@@ -61,7 +61,7 @@ class Column:
         if self.unit.counted:
             values, _ = self.unfolded()
             return values, values
-        edges = np.array([[bin_edge(int(key)), bin_edge(int(key) + 1)] for key in keys]).reshape(-1, 2)
+        edges = np.stack([bin_edges(keys), bin_edges(keys + 1)], axis=1)
         physical: NDArray[np.float64] = edges * self.unit.scale + self.unit.offset
         return physical.min(1), physical.max(1)
 
@@ -127,11 +127,11 @@ class Distribution:
         return _neighbours(ends[0], counts, q)[0], _neighbours(ends[1], counts, q)[1]
 
 
-def bin_edge(key: int) -> float:
-    """The least value of a bin of the first pass."""
+def bin_edges(keys: NDArray[np.int64]) -> NDArray[np.float64]:
+    """The least value of each of these bins of the first pass."""
     limit = float(np.finfo(np.float32).max)
-    value = value_of(min(key << 16, 0xFFFFFFFF))
-    return float(np.clip(np.nan_to_num(value, nan=limit, posinf=limit, neginf=-limit), -limit, limit))
+    values = values_of(np.minimum(keys << 16, 0xFFFFFFFF)).astype(np.float64)
+    return np.clip(np.nan_to_num(values, nan=limit, posinf=limit, neginf=-limit), -limit, limit)
 
 
 def _neighbours(
@@ -148,14 +148,14 @@ def _neighbours(
 
 
 def _unfolded(tally: Tally, refinement: Refinement) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-    values: list[float] = []
-    counts: list[int] = []
-    for key, count in zip(tally.keys.tolist(), tally.counts.tolist(), strict=True):
-        if key in refinement:
-            inner = refinement[key]
-            values += [value_of((key << 16) | lower) for lower in inner.keys.tolist()]
-            counts += inner.counts.tolist()
-        else:
-            values.append(bin_edge(key))
-            counts.append(count)
-    return np.array(values, np.float64), np.array(counts, np.int64)
+    if not refinement:
+        return bin_edges(tally.keys), tally.counts
+    values: list[NDArray[np.float64]] = []
+    counts: list[NDArray[np.int64]] = []
+    for key, inner in refinement.items():
+        values.append(values_of((key << 16) | inner.keys).astype(np.float64))
+        counts.append(inner.counts)
+    others = ~np.isin(tally.keys, list(refinement))
+    values.append(bin_edges(tally.keys[others]))
+    counts.append(tally.counts[others])
+    return np.concatenate(values), np.concatenate(counts)

@@ -16,9 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from batchfuse.errors import SourceError
-from batchfuse.imagery.distribution import Column, Distribution, Unit, bin_edge
+from batchfuse.imagery.distribution import Column, Distribution, Unit, bin_edges
 from batchfuse.imagery.scene import Band, Source
-from batchfuse.imagery.tally import Tally, is_counted, value_of
+from batchfuse.imagery.tally import Tally, is_counted, values_of
 
 __all__ = [
     "Percentiles",
@@ -148,7 +148,8 @@ class Statistics:
         return [set() if known else _end_bins(tally) for tally in self.tallies]
 
     def _warnings(self, found: Scaling, refinements: Sequence[Mapping[int, Tally]]) -> list[str]:
-        name = self.source.name
+        # without their folders: what is told here stands in the store
+        name = " + ".join(file.path.name for file in self.source.files)
         if found.minimum == found.maximum:
             return [f"{name} is constant ({found.minimum:g}): it has nothing to show"]
         lines = []
@@ -245,7 +246,7 @@ def _end_bins(tally: Tally) -> set[int]:
 
 def _is_noticed(tally: Tally, value: float, many: int) -> bool:
     """Whether an extreme value is one of many pixels, or so large that it may be beyond all others."""
-    others = [abs(bin_edge(int(key))) for key in (*tally.keys[1:2], *tally.keys[-2:-1])]
+    others = abs(bin_edges(np.array([*tally.keys[1:2], *tally.keys[-2:-1]], np.int64))).tolist()
     return many >= NOTICED * tally.valid or abs(value) > DWARFS / 2 * max(others, default=math.inf)
 
 
@@ -254,7 +255,7 @@ def _end_values(tally: Tally, counted: bool, refinement: Mapping[int, Tally]) ->
     if counted:
         return tally.keys[:NEIGHBOURS].astype(float), tally.keys[: -NEIGHBOURS - 1 : -1].astype(float)
     lower, upper = (
-        np.array([value_of((k << 16) | low) for k in keys for low in refinement[k].keys.tolist()])
+        np.concatenate([values_of((k << 16) | refinement[k].keys).astype(float) for k in keys])
         for keys in (tally.keys[:END_BINS].tolist(), tally.keys[-END_BINS:].tolist())
     )
     return lower[:NEIGHBOURS], upper[: -NEIGHBOURS - 1 : -1]

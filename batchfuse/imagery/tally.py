@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Tally", "is_counted", "key_of", "refined", "tallied", "value_of"]
+__all__ = ["Tally", "is_counted", "key_of", "refined", "tallied", "values_of"]
 
 Keys = NDArray[np.int64]
 
@@ -109,10 +109,10 @@ def key_of(values: NDArray[np.float32]) -> NDArray[np.uint32]:
     return np.where(bits >> 31, ~bits, bits | np.uint32(0x80000000)).astype(np.uint32)
 
 
-def value_of(key: int) -> float:
-    """The float32 that has this key."""
-    bits = key & 0x7FFFFFFF if key >> 31 else ~key & 0xFFFFFFFF
-    return float(np.array(bits, np.uint32).view(np.float32))
+def values_of(keys: NDArray[np.int64]) -> NDArray[np.float32]:
+    """The floats that have these keys."""
+    bits = np.where(keys >> 31, keys & 0x7FFFFFFF, ~keys & 0xFFFFFFFF)
+    return bits.astype(np.uint32).view(np.float32)
 
 
 def _float32(values: NDArray[Any]) -> NDArray[np.float32]:
