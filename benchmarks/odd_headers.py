@@ -1,6 +1,6 @@
 """Fuses thousands of volumes whose NIfTI header says something odd, and reads what comes out.
 
-    python benchmarks/odd_headers.py [--number 2000] [--at-once 50] [--seed 0]
+    python benchmarks/odd_headers.py [--number 2000] [--first 0] [--at-once 50] [--seed 0]
 
 Small volumes, as NIfTI-1 and NIfTI-2, in either byte order, as pairs, compressed, and with extensions, have
 one to three fields of their header set to odd values (0, -1, NaN, infinities, extremes, any number), or an
@@ -257,6 +257,7 @@ def plain(line: str) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--number", type=int, default=2000)
+    parser.add_argument("--first", type=int, default=0, help="go on from this number")
     parser.add_argument("--at-once", type=int, default=50)
     parser.add_argument("--seed", type=int, default=0)
     told = parser.parse_args()
@@ -264,15 +265,16 @@ def main() -> None:
     itk: Any = SimpleITK
     itk.ProcessObject.SetGlobalWarningDisplay(False)
     found = Found()
-    for first in range(0, told.number, told.at_once):
-        numbers = range(first, min(first + told.at_once, told.number))
+    end = told.first + told.number
+    for first in range(told.first, end, told.at_once):
+        numbers = range(first, min(first + told.at_once, end))
+        before = len(found.bugs)
         with tempfile.TemporaryDirectory() as folder:
             run_some(numbers, told.seed, Path(folder), found)
         print(f"{numbers.stop}: {dict(found.outcomes)}, {len(found.bugs)} bugs", flush=True)
+        print("\n".join(found.bugs[before:]), end="\n" * (len(found.bugs) > before), flush=True)
     for reason, count in found.reasons.most_common():
         print(f"{count:6} {reason}")
-    for bug in found.bugs[:30]:
-        print(bug)
     sys.exit(bool(found.bugs))
 
 

@@ -104,6 +104,10 @@ def _mended_forms(given: Nifti1Header, header: Nifti1Header) -> Iterator[str]:
             header.set_qform(sform, codes[1])
             if codes[1] > 0:
                 yield f"its qform is unusable ({fault or f'voxels of {_text(sizes)}'}): the sform is used"
+        elif codes[1] == 0:
+            by_sform = np.linalg.norm(sform[:3, :3], axis=0)
+            if not np.allclose(sizes, by_sform, 1e-3):  # which ITK believes, whatever the sform says
+                header["pixdim"][1:4] = by_sform
         return
     if codes[0] > 0 and codes[1] > 0 and qform is not None:
         header.set_sform(qform, codes[0])
