@@ -15,6 +15,7 @@ from typing import Any
 import yaml
 
 from batchfuse.errors import RecipeError
+from batchfuse.system.words import printable
 
 __all__ = ["Document", "Key", "dotted", "read_document", "shown"]
 
@@ -104,8 +105,7 @@ def shown(value: object, quoted: bool = True) -> str:
     if isinstance(value, Mapping) and value:
         names = [shown(str(key), quoted=False) for key in islice(value, 12)]
         return "a mapping with " + ", ".join([*names, *(["…"] if len(value) > len(names) else [])])
-    line = json.dumps(value, ensure_ascii=False, default=str)
-    line = "".join(sign if sign.isprintable() else sign.encode("unicode_escape").decode() for sign in line)
+    line = printable(json.dumps(value, ensure_ascii=False, default=str))
     if isinstance(value, str) and not quoted:
         line = line[1:-1].replace('\\"', '"')
     return line if len(line) <= 80 else f"{line[:60]} … ({len(line)} characters)"

@@ -20,6 +20,7 @@ from batchfuse.report.alike import Kinds
 from batchfuse.report.progress import FusedTile, counted, duration, retried, shortened, warned
 from batchfuse.report.report import Outcome
 from batchfuse.report.steps import Steps
+from batchfuse.system.words import printable
 
 __all__ = ["Bar", "LineBar", "StepBar", "can_draw"]
 
@@ -132,7 +133,7 @@ class Bar(_Drawn):
 
     def note(self, line: str) -> None:
         """See ``report.progress.Progress``."""
-        self._console.print(line, markup=False, highlight=False, soft_wrap=True)
+        self._console.print(printable(line), markup=False, highlight=False, soft_wrap=True)
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         """The lines as they are now, none wider than the terminal."""
@@ -218,4 +219,4 @@ def _narrow(name: str, at: UnderWay, width: int, gap: str) -> Text:
 
 def _line(text: str) -> Text:
     """A line that is cut rather than wrapped."""
-    return Text(text, no_wrap=True, overflow="crop")
+    return Text(printable(text), no_wrap=True, overflow="crop")

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from batchfuse.cli.evaluated import check_files, print_found, write_files
-from batchfuse.cli.options import ONLY, SET, VERBOSE, told
+from batchfuse.cli.options import ONLY, SET, VERBOSE, echo, told
 from batchfuse.cli.spread import SourcesCommand
 from batchfuse.errors import RecipeError
 
@@ -124,7 +124,7 @@ def evaluate(
             _print_unmatched(unmatched, verbose)
         found = _measured(subjects, settings, workers, quiet, verbose)
     except KeyboardInterrupt:
-        click.echo("batchfuse: interrupted, and nothing is written", err=True)
+        echo("batchfuse: interrupted, and nothing is written", err=True)
         sys.exit(130)
     found = replace(
         found,
@@ -134,7 +134,7 @@ def evaluate(
     for scene in found.scenes:
         if scene.reason is not None:
             behind = (verbose and scene.traceback) or ""
-            click.echo(f"{behind}batchfuse: {scene.scene}: {scene.reason}", err=True)
+            echo(f"batchfuse: {scene.scene}: {scene.reason}", err=True, behind=behind)
     write_files(found, csv_file, json_file)
     if "-" not in (csv_file, json_file):
         print_found(found, quiet, verbose)
@@ -214,7 +214,7 @@ def _print_unmatched(unmatched: Sequence[Unmatched], verbose: bool) -> None:
     from batchfuse.cli.planning import unmatched_lines
 
     for line in unmatched_lines(unmatched, verbose):
-        click.echo(line, err=True)
+        echo(line, err=True)
 
 
 def _measured(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -12,9 +11,11 @@ from typing import TYPE_CHECKING
 
 import click
 
+from batchfuse.cli.options import echo
 from batchfuse.errors import RecipeError
 from batchfuse.report.alike import alike
 from batchfuse.report.progress import counted
+from batchfuse.system.words import json_text, printable
 
 if TYPE_CHECKING:
     from batchfuse.evaluation.results import Evaluation
@@ -58,10 +59,13 @@ def print_found(found: Evaluation, quiet: bool, verbose: bool) -> None:
     if not found.measured:
         return
     for row in table(found):
-        cells = (click.style(cell.text, bold=True) if cell.bold else cell.text for cell in row)
+        cells = (
+            click.style(printable(cell.text), bold=True) if cell.bold else printable(cell.text)
+            for cell in row
+        )
         click.echo("".join(cells).rstrip())
     for line in () if quiet else _notes(found, verbose):
-        click.echo(line)
+        echo(line)
 
 
 def _notes(found: Evaluation, verbose: bool) -> Iterator[str]:
@@ -92,7 +96,7 @@ def _csv(found: Evaluation) -> str:
 
 
 def _json(found: Evaluation) -> str:
-    return json.dumps(found.to_dict(), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    return json_text(found.to_dict()) + "\n"
 
 
 def _write(path: Path, text: str) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from batchfuse.cli.options import VERBOSE, told
+from batchfuse.cli.options import VERBOSE, echo, told
 from batchfuse.errors import FullError, RecipeError, SceneError, bugs_told
 from batchfuse.report.progress import sized
 
@@ -92,7 +92,7 @@ def export(
                 made = exported(Store.open(store), wanted, file, overwrite=overwrite, threads=cores())
             print_export(made)
         except SceneError as error:
-            click.echo(f"{(verbose and error.behind) or ''}batchfuse: {error}", err=True)
+            echo(f"batchfuse: {error}", err=True, behind=error.behind if verbose else None)
             failed = True
             if isinstance(error, FullError):  # no other file could be written either
                 break
@@ -102,8 +102,8 @@ def export(
 def print_export(made: Exported) -> None:
     """A line for the file, and one for each doubt."""
     for line in made.warnings:
-        click.echo(f"warning: {made.path.name}: {line}", err=True)
-    click.echo(f"{made.path}: {made.dtype}, {sized(made.path.stat().st_size)}")
+        echo(f"warning: {made.path.name}: {line}", err=True)
+    echo(f"{made.path}: {made.dtype}, {sized(made.path.stat().st_size)}")
 
 
 def _is_folder(output: str, several: bool) -> bool:

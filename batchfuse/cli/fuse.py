@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from batchfuse.cli.export import print_export
-from batchfuse.cli.options import PROFILE, VERBOSE, told
+from batchfuse.cli.options import PROFILE, VERBOSE, echo, told
 from batchfuse.cli.run import progress_of
 from batchfuse.report.progress import sized
 
@@ -81,15 +81,15 @@ def fuse(
             sources, output, Wish(**wish), chosen, overwrite=overwrite, progress=progress
         )
     if outcome.status != "complete":
-        click.echo(f"batchfuse: {output}: interrupted, and nothing is kept of it", err=True)
+        echo(f"batchfuse: {output}: interrupted, and nothing is kept of it", err=True)
         sys.exit(130)
     if quiet:
         return
     kinds = Kinds()
     for warning in outcome.warnings:
         if not kinds.is_new(outcome.scene, warning):  # the first of each was told when the scene ended
-            click.echo(f"warning: {warning}", err=True)
+            echo(f"warning: {warning}", err=True)
     if made:
         print_export(made)
     else:
-        click.echo(f"{output}: complete, {sized(outcome.bytes)}")
+        echo(f"{output}: complete, {sized(outcome.bytes)}")

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import click
 
-from batchfuse.cli.options import JSON, told
+from batchfuse.cli.options import JSON, echo, echo_json, told
 
 __all__ = ["info"]
 
@@ -23,7 +22,10 @@ def info(path: Path, as_json: bool) -> None:
     from batchfuse.storage.contents import described
 
     contents = described(path)
-    click.echo(json.dumps(contents, indent=2, ensure_ascii=False) if as_json else "\n".join(_lines(contents)))
+    if as_json:
+        echo_json(contents)
+    for line in () if as_json else _lines(contents):
+        echo(line)
 
 
 def _lines(contents: Mapping[str, Any]) -> Iterator[str]:

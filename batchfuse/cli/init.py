@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from batchfuse.cli.options import VERBOSE, told
+from batchfuse.cli.options import VERBOSE, echo, told
 
 __all__ = ["init"]
 
@@ -52,4 +52,4 @@ def init(folders: tuple[Path, ...], output: Path, overwrite: bool, verbose: bool
         except OSError as error:
             raise RecipeError(f"{output}: can't be written: {error.strerror}") from None
     for line in made.summary(None if printed else output):
-        click.echo(line, err=printed)
+        echo(line, err=printed)

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 import click
 
-from batchfuse.cli.options import JSON, told
+from batchfuse.cli.options import JSON, echo, echo_json, told
 
 __all__ = ["methods"]
 
@@ -20,15 +19,15 @@ def methods(as_json: bool) -> None:
     from batchfuse.fusion.methods import all_methods
 
     if as_json:
-        click.echo(json.dumps([_method(found) for found in all_methods()], indent=2))
+        echo_json([_method(found) for found in all_methods()])
         return
     for found in all_methods():
-        click.echo(f"{found.name}  weights: {found.default_weights or 'none'}  {found.summary}")
+        echo(f"{found.name}  weights: {found.default_weights or 'none'}  {found.summary}")
         for strategy in found.strategies.values():
             survey = "" if strategy.survey_halo is None else f", survey pass with halo {strategy.survey_halo}"
-            click.echo(f"  {strategy.name:8} halo {strategy.halo}{survey}: {strategy.summary}")
+            echo(f"  {strategy.name:8} halo {strategy.halo}{survey}: {strategy.summary}")
             for parameter in strategy.parameters:
-                click.echo(f"           {parameter}")
+                echo(f"           {parameter}")
 
 
 def _method(found: Any) -> dict[str, Any]:

@@ -14,8 +14,21 @@ import click
 
 from batchfuse.errors import BatchfuseError, RecipeError
 from batchfuse.quiet import libraries_told, quiet_libraries
+from batchfuse.system.words import json_text, printable, printable_lines
 
-__all__ = ["JSON", "LOG_JSON", "ONLY", "PROFILE", "RECIPE", "SET", "VERBOSE", "say_error", "told"]
+__all__ = [
+    "JSON",
+    "LOG_JSON",
+    "ONLY",
+    "PROFILE",
+    "RECIPE",
+    "SET",
+    "VERBOSE",
+    "echo",
+    "echo_json",
+    "say_error",
+    "told",
+]
 
 RECIPE = click.argument("recipe", type=click.Path(path_type=Path))
 SET = click.option(
@@ -39,6 +52,18 @@ LOG_JSON = click.option(
 VERBOSE = click.option("-v", "--verbose", is_flag=True, help="More lines; errors with their traceback.")
 
 
+def echo(line: str, *, err: bool = False, behind: str | None = None) -> None:
+    """Print a line for people, whatever the names in it hold; before it the traceback behind it, if given."""
+    if behind:
+        click.echo(printable_lines(behind.rstrip()), err=err)
+    click.echo(printable(line), err=err)
+
+
+def echo_json(value: Any) -> None:
+    """Print what programs read."""
+    click.echo(json_text(value))
+
+
 def told(function: Callable[..., Any]) -> Callable[..., Any]:
     """Turns a BatchfuseError into its line on standard error and an exit code.
 
@@ -57,7 +82,9 @@ def told(function: Callable[..., Any]) -> Callable[..., Any]:
             except BatchfuseError as error:
                 behind = traceback.format_exc() if verbose else None
                 code = 2 if isinstance(error, RecipeError) else 1
-                say_error(str(error), code, as_json=as_json, behind=behind)
+                # mistakes in a recipe are a line each
+                line = str(error) if code == 2 else printable(error)
+                say_error(line, code, as_json=as_json, behind=behind)
                 sys.exit(code)
 
     return command
@@ -66,7 +93,7 @@ def told(function: Callable[..., Any]) -> Callable[..., Any]:
 def say_error(line: str, code: int, *, as_json: bool, behind: str | None = None) -> None:
     """Why the command ends, on standard error: the traceback behind it, if given, and a line; or an event."""
     if not as_json:
-        click.echo(f"{behind or ''}batchfuse: {line}", err=True)
+        click.echo(printable_lines(f"{behind or ''}batchfuse: {line}"), err=True)
         return
     from batchfuse.report.events import Events
 

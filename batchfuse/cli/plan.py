@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from pathlib import Path
 
 import click
 
-from batchfuse.cli.options import JSON, ONLY, PROFILE, RECIPE, SET, VERBOSE, told
+from batchfuse.cli.options import JSON, ONLY, PROFILE, RECIPE, SET, VERBOSE, echo_json, told
 from batchfuse.cli.planning import planned, print_plan, script_of_a_job
 
 __all__ = ["plan"]
@@ -38,7 +37,7 @@ def plan(
         limited = within_memory(made.jobs, chosen)
         described = made.to_dict(limited)
         described["job_script"] = script_of_a_job(made, limited, described["memory_of_a_worker"])
-        click.echo(json.dumps(described, indent=2, ensure_ascii=False))
+        echo_json(described)
     else:
         print_plan(made, chosen, verbose)
     sys.exit(1 if made.failures else 0)

@@ -6,8 +6,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import click
-
+from batchfuse.cli.options import echo
 from batchfuse.imagery.naming import printable
 from batchfuse.report.alike import alike, kind_of
 from batchfuse.report.progress import counted, sized
@@ -56,26 +55,26 @@ def print_plan(plan: Plan, profile: Profile, verbose: bool) -> None:
     shared = [] if verbose else [group for group in alike(told) if group.scenes > 1]
     kinds = {kind_of(group.scene, group.line) for group in shared}
     for job, line in zip(plan.jobs, _aligned([_cells(job) for job in plan.jobs]), strict=True):
-        click.echo(line)
+        echo(line)
         for source in job.scene.sources if verbose else ():
             mask = f", mask {source.quality.file.path}" if source.quality else ""
-            click.echo(f"  {source.role}: {source.name}{mask}")
+            echo(f"  {source.role}: {source.name}{mask}")
         for line in _about(job):
             if kind_of(job.scene.name, line) not in kinds:
-                click.echo(f"  {line}")
+                echo(f"  {line}")
     for group in shared:
-        click.echo(str(group))
+        echo(str(group))
     failures = [(failure.scene, f"can't be fused: {failure.reason}") for failure in plan.failures]
     for failure in plan.failures if verbose else ():
-        click.echo(f"{failure.behind or ''}{failure.scene}: can't be fused: {failure.reason}")
+        echo(f"{failure.scene}: can't be fused: {failure.reason}", behind=failure.behind)
     for group in () if verbose else alike(failures):
-        click.echo(str(group))
+        echo(str(group))
     print_unmatched(plan, verbose, err=False)
     if verbose and plan.jobs:
-        click.echo(f"fused by {plan.jobs[0].fusing}")
+        echo(f"fused by {plan.jobs[0].fusing}")
     chosen = within_memory(plan.jobs, profile)
     needed = memory_of(plan.jobs, chosen)
-    click.echo(
+    echo(
         f"{counted(len(plan.jobs), 'scene')} to fuse into {plan.recipe.output_folder}, "
         f"{len(plan.failures)} that can't be, {counted(plan.tiles, 'tile')}, "
         f"{sized(sum(job.bytes_out for job in plan.jobs))} before compression, "
@@ -87,7 +86,7 @@ def print_plan(plan: Plan, profile: Profile, verbose: bool) -> None:
 def print_unmatched(plan: Plan, verbose: bool, err: bool = True) -> None:
     """The files that belong to no scene; unless ``verbose``, many of a kind once, and ten lines at most."""
     for line in unmatched_lines(plan.unmatched, verbose):
-        click.echo(line, err=err)
+        echo(line, err=err)
 
 
 def unmatched_lines(unmatched: Sequence[Unmatched], verbose: bool) -> list[str]:
@@ -176,5 +175,6 @@ def _print_jobs(plan: Plan, profile: Profile, needed: int) -> None:
     wanted = profile.worker_range
     low, high = wanted.minimum, wanted.maximum
     many = counted(high, "worker") if low == high else f"{low} to {high} workers"
-    click.echo(f"{many} of {profile.cluster}; nothing is submitted by a plan. A job:")
-    click.echo(script.rstrip())
+    echo(f"{many} of {profile.cluster}; nothing is submitted by a plan. A job:")
+    for line in script.rstrip().splitlines():
+        echo(line)

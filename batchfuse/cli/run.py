@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from batchfuse.cli.options import LOG_JSON, ONLY, PROFILE, RECIPE, SET, VERBOSE, told
+from batchfuse.cli.options import LOG_JSON, ONLY, PROFILE, RECIPE, SET, VERBOSE, echo, told
 from batchfuse.cli.planning import planned, print_plan, print_unmatched
 
 if TYPE_CHECKING:
@@ -82,7 +82,7 @@ def run(
         if events:
             events.note(nothing)
         else:
-            click.echo(nothing, err=True)
+            echo(nothing, err=True)
         return
     if dry_run:
         print_plan(plan, chosen, verbose)
@@ -127,22 +127,22 @@ def _print_outcome(report: Report, quiet: bool) -> None:
     failed = [o for o in report.outcomes if o.status not in ("complete", "kept")]
     if quiet:
         for outcome in failed:
-            click.echo(f"batchfuse: {outcome.scene}: {outcome.status}: {outcome.reason or ''}", err=True)
+            echo(f"batchfuse: {outcome.scene}: {outcome.status}: {outcome.reason or ''}", err=True)
         return
     warned = [(o.scene, warning) for o in report.outcomes if o.fused or o.repaired for warning in o.warnings]
     for group in alike(warned):
         if group.scenes > 1:  # what is about one scene was said when it ended
-            click.echo(f"warning: {group}", err=True)
+            echo(f"warning: {group}", err=True)
     for warning in report.warnings:
-        click.echo(f"warning: {warning}", err=True)
+        echo(f"warning: {warning}", err=True)
     if len(report.outcomes) > SCROLLED:
         for group in alike((o.scene, f"{o.status}: {o.reason}") for o in failed if o.reason):
-            click.echo(str(group), err=True)
+            echo(str(group), err=True)
     kept = sum(o.status == "kept" for o in report.outcomes)
     done = sum(o.status == "complete" for o in report.outcomes)
     many = len({scene for scene, _ in warned})
     warnings = f", {many} with warnings" if many and len(report.outcomes) > 1 else ""
-    click.echo(
+    echo(
         f"{counted(done, 'scene')} fused, {kept} complete before, {len(failed)} not{warnings}; "
         f"report: {report.path}",
         err=True,

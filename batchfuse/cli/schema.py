@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import json
-
 import click
 
-from batchfuse.cli.options import told
+from batchfuse.cli.options import echo_json, told
 
 __all__ = ["schema"]
 
@@ -18,4 +16,4 @@ def schema(of_profile: bool) -> None:
     """Print the JSON Schema of a recipe."""
     from batchfuse.recipe import profile_schema, recipe_schema
 
-    click.echo(json.dumps(profile_schema() if of_profile else recipe_schema(), indent=2))
+    echo_json(profile_schema() if of_profile else recipe_schema())

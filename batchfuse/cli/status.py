@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from pathlib import Path
 
 import click
 
-from batchfuse.cli.options import JSON, VERBOSE, told
+from batchfuse.cli.options import JSON, VERBOSE, echo, echo_json, told
 
 __all__ = ["status"]
 
@@ -27,7 +26,8 @@ def status(path: Path, as_json: bool, verbose: bool) -> None:
 
     found = status_of(path)
     if as_json:
-        click.echo(json.dumps(found.to_dict(), indent=2, ensure_ascii=False))
+        echo_json(found.to_dict())
     else:
-        click.echo("\n".join(found.lines(verbose)))
+        for line in found.lines(verbose):
+            echo(line)
     sys.exit(found.exit_code)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from batchfuse.cli.options import told
+from batchfuse.cli.options import echo, told
 
 if TYPE_CHECKING:
     from batchfuse.training.trainer import TrainingResult
@@ -91,17 +91,17 @@ def train(
         if not stop.args:
             raise
         how = " without --restart" if restart else ""
-        click.echo(f"batchfuse: interrupted {stop}: the same command{how} goes on from there", err=True)
+        echo(f"batchfuse: interrupted {stop}: the same command{how} goes on from there", err=True)
         sys.exit(130)
     if result.steps:
         _draw_losses(result, preset, images, drawing)
     else:
-        click.echo(f"{output}: there already, of these settings and images (--restart trains anew)", err=True)
-    click.echo(f"{output}: loss {result.loss:.6f}, {result.psnr:.1f} dB on the training images")
+        echo(f"{output}: there already, of these settings and images (--restart trains anew)", err=True)
+    echo(f"{output}: loss {result.loss:.6f}, {result.psnr:.1f} dB on the training images")
     if result.last is not None:
-        click.echo(f"{result.last}: the weights of the last iteration")
+        echo(f"{result.last}: the weights of the last iteration")
     if result.steps:
-        click.echo(f"{drawing}: the loss of each iteration")
+        echo(f"{drawing}: the loss of each iteration")
 
 
 def _chosen(preset: str, options: dict[str, Any]) -> dict[str, Any]:
@@ -131,9 +131,9 @@ def _draw_losses(result: TrainingResult, preset: str, images: Sequence[Path], pa
     try:
         write_losses(tuple(map(Curve, names, columns)), title, path)
     except SceneError as error:
-        click.echo(f"warning: the loss is not drawn: {error}", err=True)
+        echo(f"warning: the loss is not drawn: {error}", err=True)
     except OSError as error:
-        click.echo(f"warning: the loss can't be drawn to {path}: {error}", err=True)
+        echo(f"warning: the loss can't be drawn to {path}: {error}", err=True)
 
 
 @contextmanager

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -14,7 +13,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from batchfuse.cli.options import JSON, VERBOSE, told
+from batchfuse.cli.options import JSON, VERBOSE, echo, echo_json, told
+from batchfuse.system.words import printable, printable_lines
 
 if TYPE_CHECKING:
     from batchfuse.exactness import Exactness
@@ -74,14 +74,14 @@ def verify(path: Path, exact: bool, folder: Path | None, as_json: bool, verbose:
         verdict = _verdict(store, exact, folder)
         verdicts.append(verdict)
         if verbose and verdict.behind:
-            click.echo(verdict.behind, nl=False, err=True)
+            click.echo(printable_lines(verdict.behind), nl=False, err=True)
         for line in () if as_json else _lines(verdict):
-            click.echo(line)
+            echo(line)
     if as_json:
-        click.echo(json.dumps([_described(verdict) for verdict in verdicts], indent=2, ensure_ascii=False))
+        echo_json([_described(verdict) for verdict in verdicts])
     elif len(verdicts) > 1:
         wrong = sum(not verdict.holds for verdict in verdicts)
-        click.echo(f"{len(verdicts)} stores, {wrong or 'none'} with something wrong")
+        echo(f"{len(verdicts)} stores, {wrong or 'none'} with something wrong")
     sys.exit(0 if all(verdict.holds for verdict in verdicts) else 1)
 
 
@@ -156,7 +156,7 @@ def _bar(label: str) -> Iterator[Callable[[T], T]]:
         nonlocal done
         done += 1
         if terminal:
-            click.echo(f"\r{label}: {done}", nl=False, err=True)
+            click.echo(f"\r{printable(label)}: {done}", nl=False, err=True)
         return result
 
     yield advance

@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 import unicodedata
 
+from batchfuse.system.words import printable
+
 __all__ = ["name_fault", "natural_order", "printable"]
 
 LONGEST = 200
@@ -39,10 +41,3 @@ def natural_order(name: str) -> tuple[list[tuple[str, int]], str]:
     parts = re.split(r"([0-9]+)", name)
     texts, numbers = parts[::2], [*(int(digits) for digits in parts[1::2]), -1]
     return list(zip(texts, numbers, strict=True)), name
-
-
-def printable(text: object) -> str:
-    """Text that fits into one line of any terminal: control characters and broken UTF-8 are escaped."""
-    return "".join(
-        sign if sign.isprintable() else sign.encode("unicode_escape").decode() for sign in str(text)
-    )

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import TextIO
 
 from batchfuse.report.progress import duration
+from batchfuse.system.words import printable
 
 __all__ = ["IterationLines", "Iterations"]
 
@@ -78,4 +79,4 @@ class IterationLines:
         """As ``Iterations.tell``."""
         self._iterations.tell(iteration, loss, psnr)
         if iteration % self._every == 0 or iteration == self._iterations.total:
-            print(self._iterations, file=self._stream or sys.stderr, flush=True)
+            print(printable(self._iterations), file=self._stream or sys.stderr, flush=True)

@@ -8,6 +8,8 @@ from typing import Any
 
 from PIL import ImageFont
 
+from batchfuse.system.words import printable
+
 __all__ = ["Lettering", "lettering"]
 
 # Pillow's own font has little more than ASCII; these are looked for where the system keeps its fonts
@@ -27,8 +29,7 @@ class Lettering:
     """One line of text, in letters that can be drawn."""
 
     def __init__(self, text: str, size: int) -> None:
-        # a line break or half a surrogate in a file's name must not break the picture
-        text = "".join(c if c.isprintable() else "?" for c in text)
+        text = printable(text)  # a line break in a file's name must not break the picture
         fonts = (found for name in (None, *OTHERS) if (found := _font(name, size)) is not None)
         font = next((font for font in fonts if _covers(font, text)), None)
         self.font: Any = font if font is not None else _font(None, size)

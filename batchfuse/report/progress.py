@@ -12,6 +12,7 @@ from typing import Protocol, TextIO
 from batchfuse.report.account import Account, Size
 from batchfuse.report.alike import Kinds
 from batchfuse.report.report import Outcome
+from batchfuse.system.words import printable, printable_lines
 
 __all__ = [
     "FusedTile",
@@ -175,7 +176,7 @@ class Lines:
         with self._lock:
             self._account.end(outcome.scene)
             if self._tiles and outcome.traceback:
-                self._say(outcome.traceback.rstrip())
+                print(printable_lines(outcome.traceback.rstrip()), file=self.stream, flush=True)
             self._say(f"[{self._account.ended}/{self._account.scenes}] {outcome.scene}: {line}")
 
     def warn(self, scene: str | None, warning: str) -> None:
@@ -208,7 +209,7 @@ class Lines:
         return f"{', '.join(parts)} ({', '.join(now[:NAMED])}{more})"
 
     def _say(self, line: str) -> None:
-        print(line, file=self.stream, flush=True)
+        print(printable(line), file=self.stream, flush=True)
 
 
 def retried(scene: str, reason: str, pause: float, number: int, most: int) -> str:

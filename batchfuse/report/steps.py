@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import TextIO
 
 from batchfuse.report.progress import counted, duration
+from batchfuse.system.words import printable
 
 __all__ = ["StepLines", "Steps"]
 
@@ -72,4 +73,4 @@ class StepLines:
         now = self._steps.clock()
         if now - self._told >= self._every and self._steps.share < ENDED:
             self._told = now
-            print(self._steps, file=self._stream or sys.stderr, flush=True)
+            print(printable(self._steps), file=self._stream or sys.stderr, flush=True)
