@@ -97,6 +97,7 @@ def _job(making: Making, name: str, sources: tuple[Source, ...]) -> Job:
     recipe, strategy = making.recipe, making.strategy
     index = reference_of(sources, recipe.reference)
     reference = sources[index]
+    _refuse_turned(sources)
     placed = scene_grid(sources, index, making.target)
     scene = Scene(name, sources, index, placed.grid)
     alignments = tuple(placed.aligned(source, reference) for source in sources)
@@ -165,6 +166,18 @@ def _tiling(grid: Grid | VolumeGrid, planes: Sequence[Plane], size: int, halo: i
     halos = [halo] * 3
     halos[across] = 0
     return Tiling(grid.shape, tuple(sizes), tuple(halos))
+
+
+def _refuse_turned(sources: Sequence[Source]) -> None:
+    """Pictures that are told to be turned in different ways would be fused upside down to each other."""
+    first = sources[0]
+    for source in sources[1:]:
+        if source.orientation != first.orientation:
+            raise SceneError(
+                f"{first.name} says orientation {first.orientation} and {source.name} says "
+                f"{source.orientation}: viewers turn them differently; turn the pixels themselves first "
+                "(mogrify -auto-orient, or exiftran -ai)"
+            )
 
 
 def _refuse_mixed_scales(recipe: Recipe, reference: Source) -> None:

@@ -76,7 +76,10 @@ def same_plane(one: str | None, other: str | None) -> bool:
     """Whether two CRSs are one, axis order and names aside."""
     if one == other or one is None or other is None:
         return one == other
-    return bool(horizontal(one).equals(horizontal(other), ignore_axis_order=True))
+    here, there = horizontal(one), horizontal(other)
+    if here.is_engineering and here.name != there.name:
+        return False  # PROJ calls all local systems one; each is told by its name alone
+    return bool(here.equals(there, ignore_axis_order=True))
 
 
 @lru_cache(maxsize=1024)
@@ -115,6 +118,11 @@ def operation_between(reference: str, source: str, corners: Sequence[tuple[str, 
     exist, PROJ chooses by area, and the area has to be the scene's, never a window's. Raises GridError
     where PROJ knows no way.
     """
+    if horizontal(reference).is_engineering or horizontal(source).is_engineering:
+        raise GridError(
+            f"nothing tells how the local system of one lies in that of the other ({crs_name(source)} and "
+            f"{crs_name(reference)}): correct one with `crs:` in the recipe, or transform it first"
+        )
     best, alone = _best_operation(reference, source, None)
     return best if alone else _best_operation(reference, source, _shared_area(corners))[0]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -64,6 +65,19 @@ def open_source(
         bits=0 if palette else max(headers[f].bits(n) for f, n in chosen),
         units=first.units[chosen[0][1] - 1] or None,
         labels=labels,
+        warnings=tuple(line for header in headers for line in header.warnings())
+        + _coloured(role, first, palette),
+        orientation=first.orientation(),
+    )
+
+
+def _coloured(role: str, first: Header, palette: Sequence[tuple[int, int, int, int]]) -> tuple[str, ...]:
+    """A warning of a thermal image that has a table of colours: it is a drawing of temperatures."""
+    if not palette or _is_gray(palette) or not re.search("therm|tir|lst|temp", role.lower()):
+        return ()
+    return (
+        f"{first.path} has a colour table, and the brightness of its colours is fused, which is not "
+        f"temperature: give the file that {role} was drawn from",
     )
 
 

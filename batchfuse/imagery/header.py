@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from batchfuse.errors import SourceError, said
 from batchfuse.geometry.grid import ControlPoints, Grid
 from batchfuse.imagery.files import identified
 from batchfuse.imagery.gdal_options import PINNED
+from batchfuse.imagery.picture_marks import is_radiometric, orientation_of
 from batchfuse.imagery.raster_files import SIDECARS, opened, said_by, unless_odd
 from batchfuse.imagery.scene import Band, refuse_impossible, refuse_unusable
 
@@ -50,6 +51,8 @@ class Header:
             self.nbits = [_bits(dataset, n) for n in dataset.indexes]
             self.palettes = [self._palette(dataset, n) for n in dataset.indexes]
             self._look_for_place(dataset)
+            inside: list[str] = unless_odd(lambda: dataset.subdatasets, [])
+            self.pages = sum(name.startswith("GTIFF_DIR:") for name in inside)
             beside = [f"{path}{ending}" for ending in SIDECARS]
             sidecars = [Path(name) for name in unless_odd(lambda: dataset.files, beside)]
             sidecars = [sidecar for sidecar in sidecars if sidecar.is_file()]
@@ -57,6 +60,37 @@ class Header:
         if not self.count:
             raise SourceError(f"{path} holds subdatasets, not bands: extract one with gdal_translate")
         self.file = identified(path, sorted(set(sidecars) - {path, path.absolute()}), spoken)
+
+    def orientation(self) -> int:
+        """How a viewer turns the picture, 1 to 8 as EXIF counts; 1 where a place in the world tells it."""
+        return 1 if self._is_placed() else orientation_of(self.path)
+
+    def warnings(self) -> Iterator[str]:
+        """What a person should know of what is in the file and not used."""
+        if self.pages > 1:
+            yield (
+                f"{self.path} has {self.pages} pages, page 1 is used: for another one "
+                f"make it a file of its own (gdal_translate GTIFF_DIR:2:{self.path.name} page2.tif)"
+            )
+        turn = orientation_of(self.path)
+        if turn != 1:
+            yield (
+                f"{self.path} says orientation {turn}, which is not applied: its pixels are fused as they "
+                + (
+                    "are placed in the world"
+                    if self._is_placed()
+                    else "lie in the file, and viewers turn them"
+                )
+            )
+        if is_radiometric(self.path):
+            yield (
+                f"{self.path} is the picture of a radiometric JPEG, drawn in the camera's colours "
+                "or grays: its brightness is not temperature; convert it (dji_irp, thermal_base, or "
+                "exiftool -b -RawThermalImage)"
+            )
+
+    def _is_placed(self) -> bool:
+        return bool(self.crs or self.gcps or not self.transform.is_identity)
 
     def _palette(self, dataset: Any, number: int) -> Any:
         """The colour table of a band that is said to have one; None where there is none."""

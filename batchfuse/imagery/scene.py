@@ -161,6 +161,8 @@ class Source:
     """Whether its values are names, not amounts: resampled to the nearest always."""
     warnings: tuple[str, ...] = ()
     """What a person should know of the files' headers."""
+    orientation: int = 1
+    """How viewers turn it, 1 to 8 as EXIF counts; not applied."""
 
     @property
     def is_volume(self) -> bool:
