@@ -20,6 +20,7 @@ from PIL import Image
 from rasters import photo, write_raster
 from volumes import write_nifti
 
+import batchfuse
 from batchfuse.cli import commands
 from batchfuse.errors import SourceError
 from batchfuse.geometry.window import Window
@@ -160,6 +161,28 @@ def test_a_file_that_may_not_be_read_says_so(tmp_path: Path, monkeypatch: pytest
 
     monkeypatch.setattr(Path, "open", refused)
     assert re.search("can't be read: you have no permission", str(fault_of(path)))
+
+
+def test_each_odd_file_is_a_line_of_its_own_beside_good_scenes(tmp_path: Path) -> None:
+    lines = ["scene,one,other"]
+    for one in ("good", "other"):
+        write_raster(tmp_path / f"{one}.tif", (photo((30, 30))[0] * 255).astype(np.uint8))
+        write_nifti(tmp_path / f"{one}.nii", photo((12, 12), bands=8).astype(np.float32))
+    lines += [f"good_{kind},good.{kind},other.{kind}" for kind in ("tif", "nii")]
+    for number, (name, content, _) in enumerate(FILES):
+        (tmp_path / str(number)).mkdir()
+        (tmp_path / str(number) / name).write_bytes(content)
+        partner = "good.nii" if is_volume(tmp_path / str(number) / name) else "good.tif"
+        lines.append(f"odd{number},{number}/{name},{partner}")
+    (tmp_path / "scenes.csv").write_text("\n".join(lines))
+    settings = {"manifest": "scenes.csv", "fusion": {"strategy": "mean"}, "folder": tmp_path}
+    recipe = Recipe.model_validate({"inputs": {"one": {}, "other": {}}, **settings})
+    report = batchfuse.run(recipe, retries=0)
+    assert report.exit_code == 1
+    for outcome in report.outcomes:
+        assert (outcome.status == "complete") == outcome.scene.startswith("good"), outcome
+        assert "bug" not in (outcome.reason or "")
+        assert "\n" not in (outcome.reason or "")
 
 
 # GDAL's own words
