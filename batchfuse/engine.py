@@ -20,6 +20,7 @@ from batchfuse.errors import (
     PassingError,
     RecipeError,
     SceneError,
+    StoreError,
     bugs_told,
     said,
 )
@@ -34,6 +35,7 @@ from batchfuse.retries import Retries
 from batchfuse.scene_run import SceneRun, is_fused
 from batchfuse.storage.beside import REPORT
 from batchfuse.storage.lease import Lease
+from batchfuse.storage.store import refuse_within_store
 from batchfuse.system.claims import Claims
 from batchfuse.system.notes import Place, found_note, place_of
 from batchfuse.system.partials import partial_path, sweep
@@ -103,6 +105,7 @@ def run_plan(
     for path, what in ((profile.file, "the profile"), (scheduler, "the scheduler file")):
         if path is not None:
             claims.read(path, what)
+    _refuse_within_store(folder)
     _prepare(folder)
     if profile.is_elsewhere:
         plan = plan.absolute()
@@ -120,6 +123,13 @@ def run_plan(
             report = runner.report(finished=True)
             runner.write(report)
     return report
+
+
+def _refuse_within_store(folder: Path) -> None:
+    try:
+        refuse_within_store(folder / REPORT)
+    except StoreError as error:
+        raise RecipeError(f"`output.path`: {error}") from None
 
 
 def _prepare(folder: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -19,10 +20,10 @@ from batchfuse.geometry.window import Window
 from batchfuse.imagery.scene import can_hold
 from batchfuse.imagery.tally import Tally, is_counted, refined, tallied, values_of
 from batchfuse.recipe import Export
-from batchfuse.storage.export import Picture, signature_of, write_cog, write_png
-from batchfuse.storage.store import RasterLayout, Store, VolumeLayout
+from batchfuse.storage.export import WORLD, Picture, signature_of, write_cog, write_png
+from batchfuse.storage.store import RasterLayout, Store, VolumeLayout, refuse_within_store
 
-__all__ = ["Exported", "export", "export_again", "outdated"]
+__all__ = ["Exported", "export", "export_again", "outdated", "refuse_foreign_export"]
 
 PERCENTILES = (2.0, 98.0)
 """What `stretch: percentiles` shows as the ends of the type."""
@@ -53,12 +54,12 @@ def export(
         store: what is exported.
         wanted: format, type and stretch.
         path: the file.
-        overwrite: whether a file that is there is replaced.
+        overwrite: whether an export that is there is replaced; a file that is none never is.
         threads: that compress at a time.
 
     Raises:
         StoreError: the store is not complete or damaged, has bands that the format can't hold, ``path`` is
-            taken, or can't be written.
+            taken or lies in a store, or can't be written.
     """
     if not store.complete:
         raise StoreError(f"{store.path} is not complete: run its recipe again, then export it")
@@ -66,8 +67,9 @@ def export(
         raise StoreError(f"{store.path}: {refused}")
     if path.is_dir():
         raise StoreError(f"{path} is a folder: name a file")
-    if path.exists() and not overwrite:
+    if os.path.lexists(path) and not overwrite:
         raise StoreError(f"{path} is there already: name another file, or --overwrite to replace it")
+    refuse_foreign_export(path, wanted, "name another file")
     if isinstance(store.layout, VolumeLayout) and not store.layout.header:
         raise StoreError(f"{store.path} is a reduced level: export the store that it is part of")
     rendering = Rendering(store, wanted)
@@ -90,15 +92,17 @@ def export_again(path: Path, wanted: Export, anew: bool) -> Exported:
     """
     store = Store.open(path)
     place = wanted.beside(path)
-    if place.exists():
-        found = _signature_of(place, wanted)
-        if found is None:
-            raise StoreError(
-                f"{place} is there and is no export of batchfuse: move it away, or give another `output.path`"
-            )
-        if found == _signature(store, wanted) and not anew:
-            return Exported(place, Rendering(store, wanted).dtype, kept=True)
+    refuse_foreign_export(place, wanted, "give another `output.path`")
+    if not anew and _signature_of(place, wanted) == _signature(store, wanted):
+        return Exported(place, Rendering(store, wanted).dtype, kept=True)
     return export(store, wanted, place, overwrite=True)
+
+
+def refuse_foreign_export(path: Path, wanted: Export, remedy: str) -> None:
+    """StoreError where what lies at ``path`` is no export of ours, or the path lies in a store."""
+    refuse_within_store(path)
+    if os.path.lexists(path) and (path.is_symlink() or _signature_of(path, wanted) is None):
+        raise StoreError(f"{path} is there and is no export of batchfuse: move it away, or {remedy}")
 
 
 def outdated(path: Path, wanted: Sequence[Export]) -> list[str]:
@@ -119,7 +123,8 @@ def outdated(path: Path, wanted: Sequence[Export]) -> list[str]:
 def _signature_of(path: Path, wanted: Export) -> dict[str, Any] | None:
     """What the file at ``path`` was made of, or None where it is no export of ours."""
     if wanted.to != "nifti":
-        return signature_of(path)
+        found = signature_of(path)
+        return found and {key: value for key, value in found.items() if key != WORLD}
     from batchfuse.storage.nifti_file import nifti_signature_of
 
     return nifti_signature_of(path)

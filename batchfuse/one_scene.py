@@ -13,18 +13,20 @@ from typing import Any
 
 from batchfuse.engine import run_plan
 from batchfuse.errors import RecipeError, SceneError, StoreError
-from batchfuse.exports import Exported, export
+from batchfuse.exports import Exported, export, refuse_foreign_export
 from batchfuse.imagery.discovery import Discovery, FoundScene
 from batchfuse.imagery.files import fault_of
 from batchfuse.imagery.nifti import is_volume
 from batchfuse.machine import cores
-from batchfuse.plan import Plan, make_plan
+from batchfuse.plan import Plan, files_read, make_plan
 from batchfuse.recipe import Export, Profile, Recipe
 from batchfuse.report.progress import Progress
 from batchfuse.report.report import Outcome
+from batchfuse.storage.beside import levels_folder, world_path
 from batchfuse.storage.files import refusals
-from batchfuse.storage.removal import remove_levels, remove_store
-from batchfuse.storage.store import Store, is_store
+from batchfuse.storage.removal import refuse_foreign, refuse_foreign_levels, remove_levels, remove_store
+from batchfuse.storage.store import Store, refuse_within_store
+from batchfuse.system.claims import Claims
 from batchfuse.system.partials import partial_path
 
 __all__ = ["Wish", "fuse_files", "roles_of"]
@@ -77,7 +79,7 @@ def fuse_files(
         SceneError: the files can't be fused, or ``out`` is taken or can't be written.
     """
     kind = _kind(sources, out, wish)
-    _check_free(sources, out, overwrite)
+    _check_free(sources, out, kind, overwrite)
     recipe = _recipe(sources, out, wish, kind)
     files = {role: (path,) for role, path in zip(recipe.inputs, sources, strict=True)}
     plan = make_plan(recipe, found=Discovery((FoundScene(_scene_name(out), files),), ()))
@@ -89,6 +91,7 @@ def fuse_files(
             "use a recipe, which says `volume:` or fuses each"
         )
     wanted = None if kind == "zarr" else Export.of(kind, wish.dtype, _stretch(wish, kind, plan))
+    _check_inputs(plan, out, kind, profile)
     with _folder_beside(out) as folder:
         report = run_plan(_moved(plan, folder), profile, progress=progress)
         (outcome,) = report.outcomes
@@ -137,20 +140,38 @@ def _kind(sources: Sequence[Path], out: Path, wish: Wish) -> str:
     return kind
 
 
-def _check_free(sources: Sequence[Path], out: Path, overwrite: bool) -> None:
-    """Refuse what lies at ``out`` before anything is computed."""
+def _check_free(sources: Sequence[Path], out: Path, kind: str, overwrite: bool) -> None:
+    """Refuse what lies at ``out`` before anything is computed: only what we wrote is replaced."""
     places = [path.resolve() for path in sources]
     if len(set(places)) < len(places):
         twice = next(path for path, place in zip(sources, places, strict=True) if places.count(place) > 1)
         raise RecipeError(f"{twice} is named twice: fuse two or more different images")
     if out.resolve() in places:
         raise RecipeError(f"--output {out} is one of the sources: name another file")
+    refuse_within_store(out)
     if not os.path.lexists(out):
         return
     if not overwrite:
         raise StoreError(f"{out} is there already: name another file, or --overwrite to replace it")
-    if out.is_dir() and not is_store(out):
-        raise StoreError(f"{out} is a folder and not a store of batchfuse: it is left alone")
+    if kind == "zarr" or out.is_dir():
+        refuse_foreign(out)
+        refuse_foreign_levels(out)
+    else:
+        refuse_foreign_export(out, Export.of(kind, None, "none"), "name another file")
+
+
+def _check_inputs(plan: Plan, out: Path, kind: str, profile: Profile | None) -> None:
+    """Refuse where ``out``, or what comes with it, is a file that is read, whatever it is called."""
+    claims = Claims("name another file")
+    for path, what in files_read(plan):
+        claims.read(path, what)
+    if profile is not None and profile.file is not None:
+        claims.read(profile.file, "the profile")
+    claims.write(out, f"--output {out}")
+    if kind == "png":
+        claims.write(world_path(out), "the world file")
+    elif kind == "zarr":
+        claims.write(levels_folder(out), "the levels")
 
 
 def _recipe(sources: Sequence[Path], out: Path, wish: Wish, kind: str) -> Recipe:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import fnmatch
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -28,7 +28,7 @@ from batchfuse.scene_jobs import Making, jobs_of, without_volume
 from batchfuse.storage.beside import names_beside, names_in
 from batchfuse.system.claims import Claims
 
-__all__ = ["Choice", "Failure", "Plan", "claimed", "found_scenes", "make_plan", "planned_again"]
+__all__ = ["Choice", "Failure", "Plan", "claimed", "files_read", "found_scenes", "make_plan", "planned_again"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,7 +194,9 @@ def planned_again(plan: Plan, claims: Claims) -> Plan:
             with bugs_told():
                 made = jobs_of(plan.making, scene)
             asked = [job for job in made if plan.choice.takes(job, scene)]
-            _claim(asked, claims)
+            for path, what in _sources_of(asked):
+                claims.read(path, what)
+            _claim_written(asked, claims)
         except (SceneError, RecipeError) as error:
             passing = isinstance(error, SceneError) and _may_pass(scene, error, was_there=True)
             failures.append(Failure(scene.name, str(error), scene if passing else None, error.behind))
@@ -224,28 +226,37 @@ def claimed(plan: Plan) -> Claims:
 
     Raises RecipeError where one is both, or two of the latter are one.
     """
-    recipe = plan.recipe
     claims = Claims("give another `output.path`")
-    weights = plan.making.weights if plan.making is not None else ""
-    files = ((recipe.file, "recipe"), (recipe.manifest, "manifest"), (weights, "weights"))
-    for name, what in files:
-        if name:
-            claims.read(recipe.located(str(name)) if what == "manifest" else Path(name), f"the {what}")
-    for path in plan.files:
-        claims.read(path, "the source")
-    for path, what in names_in(recipe.output_folder):
+    for path, what in files_read(plan):
+        claims.read(path, what)
+    for path, what in names_in(plan.recipe.output_folder):
         claims.write(path, what)
-    _claim(plan.jobs, claims)
+    _claim_written(plan.jobs, claims)
     return claims
 
 
-def _claim(jobs: Iterable[Job], claims: Claims) -> None:
-    """Add what these jobs read, then what they may create, replace or delete."""
+def files_read(plan: Plan) -> Iterator[tuple[Path, str]]:
+    """Every file that a plan is made from or its run reads, with words for what it is."""
+    recipe = plan.recipe
+    if recipe.file is not None:
+        yield recipe.file, "the recipe"
+    if recipe.manifest is not None:
+        yield recipe.located(recipe.manifest), "the manifest"
+    if plan.making is not None and plan.making.weights:
+        yield Path(plan.making.weights), "the weights"
+    yield from ((path, "the source") for path in plan.files)
+    yield from _sources_of(plan.jobs)
+
+
+def _sources_of(jobs: Iterable[Job]) -> Iterator[tuple[Path, str]]:
+    """The files of these jobs, masks and what GDAL reads beside them included."""
     for source in (source for job in jobs for source in job.scene.sources):
         masks = [source.quality.file] if source.quality else []
         for file in (*source.files, *masks):
-            for path in (file.path, *file.sidecars):
-                claims.read(path, "the source")
+            yield from ((path, "the source") for path in (file.path, *file.sidecars))
+
+
+def _claim_written(jobs: Iterable[Job], claims: Claims) -> None:
     for job in jobs:
         for path, what in names_beside(job.store, [wanted.beside(job.store) for wanted in job.exports]):
             claims.write(path, f"{what} of {job.scene.name}")

@@ -279,6 +279,44 @@ def test_a_png_keeps_its_place_in_a_world_file_and_leaves_nothing_else(tmp_path:
     assert names_in(tmp_path) == ["a.pgw", "a.png", "a.zarr", "b.png", "b.zarr"]
 
 
+def test_a_world_file_of_others_is_neither_replaced_nor_deleted(tmp_path: Path) -> None:
+    world, wanted = tmp_path / "a.pgw", Export(to="png")
+    for name, affine in (("placed", PLACE), ("unplaced", Affine.identity())):
+        store = write_store(tmp_path / f"{name}.zarr", scenery("uint8"), affine=affine, crs=None)
+        world.write_text("mine")
+        with pytest.raises(
+            StoreError, match=r"a\.pgw is there and was not written by batchfuse: move it away"
+        ):
+            export(store, wanted, tmp_path / "a.png")
+        assert (world.read_text(), (tmp_path / "a.png").exists()) == ("mine", False)
+        world.unlink()
+        export(store, wanted, tmp_path / "a.png")
+        assert world.exists() == (name == "placed")
+        export(store, wanted, tmp_path / "a.png", overwrite=True)
+        (tmp_path / "a.png").unlink()
+        world.unlink(missing_ok=True)
+
+
+def test_the_world_file_of_an_earlier_export_goes_with_it(tmp_path: Path) -> None:
+    placed, bare = (
+        write_store(tmp_path / f"{name}.zarr", scenery("uint8"), affine=affine, crs=None)
+        for name, affine in (("placed", PLACE), ("bare", Affine.identity()))
+    )
+    export(placed, Export(to="png"), tmp_path / "a.PNG")
+    export(bare, Export(to="png"), tmp_path / "a.PNG", overwrite=True)
+    assert not (tmp_path / "a.pgw").exists()
+
+
+def test_no_export_goes_into_a_store_or_through_a_link(tmp_path: Path) -> None:
+    store = write_store(tmp_path / "a.zarr", scenery("uint8"))
+    with pytest.raises(StoreError, match=r"lies in the store .*a\.zarr: name a place outside of it"):
+        export(store, Export(to="cog"), store.path / "fused/a.tif")
+    export(store, Export(to="cog"), tmp_path / "b.tif")
+    (tmp_path / "a.tif").symlink_to(tmp_path / "b.tif")
+    with pytest.raises(StoreError, match=r"a\.tif is there and is no export of batchfuse"):
+        export(store, Export(to="cog"), tmp_path / "a.tif", overwrite=True)
+
+
 # --- refusals -------------------------------------------------------------------------------------
 
 
@@ -294,7 +332,13 @@ def test_a_file_that_is_there_is_replaced_on_demand_only(tmp_path: Path) -> None
     place.write_text("mine")
     with pytest.raises(StoreError, match="is there already: name another file, or --overwrite"):
         exported(store, "cog")
+    with pytest.raises(StoreError, match="is no export of batchfuse: move it away, or name another file"):
+        export(store, Export(to="cog"), place, overwrite=True)
     assert place.read_text() == "mine"
+    place.unlink()
+    export(store, Export(to="cog"), place)
+    with pytest.raises(StoreError, match="is there already"):
+        exported(store, "cog")
     export(store, Export(to="cog"), place, overwrite=True)
     assert cog_validate(place, strict=True, quiet=True)[0]
 

@@ -98,9 +98,12 @@ def test_to_standard_output_goes_the_recipe_alone(tmp_path: Path, monkeypatch: p
 def test_a_recipe_that_is_there_is_kept_unless_told_otherwise(tmp_path: Path) -> None:
     make(tmp_path, layout("words at the end"))
     recipe = tmp_path / "recipe.yaml"
-    recipe.write_text("mine")
+    recipe.write_text("thesis, chapter 1")
+    assert "is no recipe: it is left alone" in refused(tmp_path, "-o", recipe, "--overwrite")
+    assert recipe.read_text() == "thesis, chapter 1"
+    recipe.write_text("inputs: mine")
     assert "--overwrite" in refused(tmp_path, "-o", recipe)
-    assert recipe.read_text() == "mine"
+    assert recipe.read_text() == "inputs: mine"
     assert init(tmp_path, "-o", recipe, "--overwrite").exit_code == 0
     assert len(batchfuse.make_plan(batchfuse.Recipe.load(recipe)).jobs) == 2
 

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 __all__ = ["check_files", "print_found", "write_files"]
 
 STDOUT = "-"
+CSV_BEGINS, JSON_BEGINS = b"scene,image,", b'{\n  "figures": ['
+"""What the files begin with: those that begin otherwise are somebody else's."""
 
 
 def check_files(csv_file: str | None, json_file: str | None, inputs: Sequence[str]) -> None:
@@ -38,9 +40,23 @@ def check_files(csv_file: str | None, json_file: str | None, inputs: Sequence[st
             raise RecipeError(
                 f"{option} {name} would be written over: it is what is read, so name another file"
             )
+        _refuse_foreign(option, Path(name))
         check_writable(Path(name))
     if csv_file is not None and csv_file == json_file:
         raise click.UsageError(f"--csv and --json are both {csv_file}: name two files")
+
+
+def _refuse_foreign(option: str, path: Path) -> None:
+    """RecipeError where a file that is there is none that `evaluate` has written, by how it begins."""
+    if not path.is_file():
+        return
+    with path.open("rb") as file:
+        begins = file.read(len(JSON_BEGINS))
+    if not begins.startswith(CSV_BEGINS if option == "--csv" else JSON_BEGINS):
+        raise RecipeError(
+            f"{option} {path} is there and was not written by `batchfuse evaluate`: move it away, or name "
+            "another file"
+        )
 
 
 def write_files(found: Evaluation, csv_file: str | None, json_file: str | None) -> None:

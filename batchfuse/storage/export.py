@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import os
 import re
 import shutil
 import warnings
 import zlib
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,11 +28,12 @@ from rasterio.errors import CRSError, NotGeoreferencedWarning, RasterioError
 from batchfuse.errors import StoreError, is_full
 from batchfuse.geometry.grid import Grid
 from batchfuse.geometry.window import Window
+from batchfuse.storage.beside import world_path
 from batchfuse.storage.files import full, lacks_room
 from batchfuse.system.notes import decoded
 from batchfuse.system.partials import partial_path
 
-__all__ = ["Picture", "signature_of", "write_cog", "write_png"]
+__all__ = ["WORLD", "Picture", "signature_of", "write_cog", "write_png"]
 
 Pieces = Iterable[tuple[Window, NDArray[Any]]]
 """Windows that cover the image, each once, with their pixels (band, y, x)."""
@@ -38,6 +41,7 @@ Pieces = Iterable[tuple[Window, NDArray[Any]]]
 CACHE = 256_000_000  # bytes: GDAL has one for the process, and imagery.raster_files sets it to the same
 SIGNATURE = "BATCHFUSE"
 """The metadata item that says what a file was made of: it tells our files from a user's."""
+WORLD, LONGEST = "world", 4096  # in the signature of a PNG, its world file's digest; bytes of such a file
 BLOCK = 512
 # deflate is what every reader has; what the others save is in docs/decisions/exports.md
 COG = {
@@ -98,15 +102,18 @@ def write_cog(picture: Picture, pieces: Pieces, path: Path, threads: int = 1) ->
 def write_png(picture: Picture, pieces: Pieces, path: Path) -> None:
     """Write a PNG of uint8 or uint16, with a world file beside it where the grid has a place.
 
-    See ``write_cog``. A PNG has room for no CRS.
+    See ``write_cog``. A PNG has room for no CRS. StoreError, too, where the world file is somebody else's.
     """
-    _write(picture, pieces, path, {"driver": "PNG", "write_metadata_as_text": "yes"})
+    _refuse_foreign_world(picture.grid, path)
+    told = {**picture.signature, WORLD: _digest(_world_file(picture.grid).encode())}
+    options = {"driver": "PNG", "write_metadata_as_text": "yes"}
+    _write(replace(picture, signature=told), pieces, path, options)
 
 
 def signature_of(path: Path) -> dict[str, Any] | None:
     """What the file at ``path`` was made of, or None where it is no file of ours."""
     try:
-        driver = "PNG" if path.suffix == ".png" else "GTiff"
+        driver = "PNG" if path.suffix.lower() == ".png" else "GTiff"
         if not path.is_file():
             return None
         # whatever lies at the place, nothing else is opened for it
@@ -239,16 +246,41 @@ def _box(window: Window) -> Any:
 def _place(grid: Grid, made: Path, path: Path, beside: bool) -> None:
     """Bring the file under its name; ``beside`` with the grid's place in a world file."""
     if beside:
-        world = path.with_suffix(".pgw")
-        if grid.affine == Affine.identity():
-            world.unlink(missing_ok=True)
-        else:
-            a, b, _, d, e, _ = tuple(grid.affine)[:6]
-            x, y = grid.affine @ (0.5, 0.5)
-            lines = made.with_name("world")
-            lines.write_text("".join(f"{float(n)!r}\n" for n in (a, d, b, e, x, y)))
+        world, lines = world_path(path), made.with_name("world")
+        if text := _world_file(grid):
+            lines.write_text(text)
             lines.replace(world)
+        else:
+            world.unlink(missing_ok=True)
     made.replace(path)
+
+
+def _world_file(grid: Grid) -> str:
+    """The text of a world file; none where the grid has no place."""
+    if grid.affine == Affine.identity():
+        return ""
+    a, b, _, d, e, _ = tuple(grid.affine)[:6]
+    x, y = grid.affine @ (0.5, 0.5)
+    return "".join(f"{float(n)!r}\n" for n in (a, d, b, e, x, y))
+
+
+def _refuse_foreign_world(grid: Grid, path: Path) -> None:
+    """StoreError where the world file beside a PNG is neither what we write nor what we wrote.
+
+    It can't say itself whose it is: the PNG that it was written with does.
+    """
+    world = world_path(path)
+    if not os.path.lexists(world):
+        return
+    if world.is_file() and not world.is_symlink() and world.stat().st_size <= LONGEST:
+        before = signature_of(path) or {}
+        if _digest(world.read_bytes()) in (before.get(WORLD), _digest(_world_file(grid).encode())):
+            return
+    raise StoreError(f"{world} is there and was not written by batchfuse: move it away")
+
+
+def _digest(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
 
 
 def _said(error: BaseException) -> str:

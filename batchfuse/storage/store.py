@@ -52,6 +52,7 @@ __all__ = [
     "is_half_written",
     "is_store",
     "refuse_links",
+    "refuse_within_store",
     "stores_within",
 ]
 
@@ -419,6 +420,13 @@ def refuse_links(path: Path) -> None:
             f"{linked[0]} is a symbolic link, and nothing is written through it: put the store itself there, "
             "or make `output.path` the link"
         )
+
+
+def refuse_within_store(path: Path) -> None:
+    """StoreError where a path lies in a store, which holds nothing but what its own run puts there."""
+    above = next(filter(is_store, path.absolute().parents), None)
+    if above is not None:
+        raise StoreError(f"{path} lies in the store {above}: name a place outside of it")
 
 
 def is_half_written(name: str) -> bool:
