@@ -15,7 +15,7 @@ import pytest
 import torch
 from click.testing import CliRunner
 from PIL import Image
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from batchfuse import fuse
 from batchfuse.cli import commands
@@ -550,13 +550,22 @@ def test_a_checkpoint_and_weights_of_other_images_are_refused(photograph, stoppe
 
 
 def test_restart_begins_anew_whatever_is_there(photograph, stopped, undisturbed):
-    for content in (None, b"nothing", checkpoint_path(stopped).read_bytes()[:-9]):
+    for content in (None, checkpoint_path(stopped).read_bytes()[:-9]):
         if content is not None:
             checkpoint_path(stopped).write_bytes(content)
         told = []
         tiny(photograph, stopped, restart=True, progress=lambda n, *_: told.append(n))  # noqa: B023
         assert told[0] == 1
         assert files_of(stopped.parent) == undisturbed
+    other = stopped.with_name("other.safetensors")
+    save_file({"weight": torch.ones(2)}, other)
+    for path, line in ((checkpoint_path(stopped), "is no checkpoint"), (stopped, "was not written by")):
+        for content in (b"nothing", other.read_bytes()):
+            path.write_bytes(content)
+            with pytest.raises(RecipeError, match=rf"{path.name} is there and {line}"):
+                tiny(photograph, stopped, restart=True)
+            assert path.read_bytes() == content
+        path.unlink()
 
 
 def test_a_checkpoint_that_is_damaged_is_one_line(photograph, stopped):
@@ -565,11 +574,15 @@ def test_a_checkpoint_that_is_damaged_is_one_line(photograph, stopped):
     flipped = bytearray(content)
     flipped[-1000] ^= 4
     changed = content.replace(b'threads\\": 1', b'threads\\": 2')
-    for damaged in (b"", b"nothing", content[:-9], flipped, changed):
+    for damaged in (content[:-9], flipped, changed):
         path.write_bytes(damaged)
         with pytest.raises(WeightsError, match=r"w\.checkpoint.*: --restart begins anew") as caught:
             tiny(photograph, stopped)
         assert "\n" not in str(caught.value)
+    for foreign in (b"", b"nothing"):
+        path.write_bytes(foreign)
+        with pytest.raises(RecipeError, match="is no checkpoint of a training: use another output"):
+            tiny(photograph, stopped)
     path.unlink()
     train([photograph], path.with_name("v.safetensors"), iterations=1, crop=24, device="cpu")
     path.with_name("v.safetensors").rename(path)
@@ -594,7 +607,7 @@ def test_an_output_that_is_something_else_is_left_alone(photograph, tmp_path):
     out = tmp_path / "w.safetensors"
     out.write_bytes(b"something else")
     with pytest.raises(
-        RecipeError, match=r"w\.safetensors is not a safetensors file.* --restart, which repl"
+        RecipeError, match=r"w\.safetensors is there and was not written by `batchfuse train`: use another"
     ):
         tiny(photograph, out)
     assert out.read_bytes() == b"something else"

@@ -16,9 +16,10 @@ from torch import Tensor, uint8
 from batchfuse.files import replace_file
 from batchfuse.system.notes import decoded
 
-__all__ = ["Described", "read_tensors", "write_tensors"]
+__all__ = ["Described", "read_tensors", "tells_kind", "write_tensors"]
 
 _CHECKSUM = "sha256"
+LONGEST = 16_000_000  # bytes of the head of such a file
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +73,20 @@ def read_tensors(path: Path, kind: str) -> Described:
     except SafetensorError as error:
         raise ValueError(str(error)) from error
     return Described(about, tensors, about.pop(_CHECKSUM, None))
+
+
+def tells_kind(path: Path, kind: str) -> bool:
+    """Whether a file says in its head that ``write_tensors`` wrote it with this kind, damaged or not."""
+    try:
+        if path.is_symlink() or not path.is_file():
+            return False
+        with path.open("rb") as file:
+            size = int.from_bytes(file.read(8), "little")
+            head = decoded(file.read(size)) if size <= LONGEST else None
+    except (OSError, ValueError):
+        return False
+    told = head.get("__metadata__") if isinstance(head, dict) else None
+    return isinstance(told, dict) and kind in told
 
 
 def _description(metadata: Mapping[str, str] | None, kind: str) -> dict[str, Any]:

@@ -13,9 +13,9 @@ import torch
 from batchfuse.errors import WeightsError
 from batchfuse.fusion.res2netfuse import Res2NetFuse, Res2NetFuseConfig
 from batchfuse.fusion.shipped import weights_path
-from batchfuse.fusion.tensors import read_tensors, write_tensors
+from batchfuse.fusion.tensors import read_tensors, tells_kind, write_tensors
 
-__all__ = ["Weights", "load_weights", "save_weights"]
+__all__ = ["Weights", "are_weights", "load_weights", "save_weights"]
 
 _ARCHITECTURE = "res2netfuse"
 
@@ -50,6 +50,11 @@ def save_weights(network: Res2NetFuse, path: Path, made: Mapping[str, Any]) -> N
         write_tensors(path, _ARCHITECTURE, about, network.state_dict())
     except OSError as error:
         raise WeightsError(f"the weights file {path} can't be written: {error}") from error
+
+
+def are_weights(path: Path) -> bool:
+    """Whether a file says that it holds weights that batchfuse wrote, damaged or not."""
+    return tells_kind(path, _ARCHITECTURE)
 
 
 def load_weights(weights: str | os.PathLike[str]) -> Weights:

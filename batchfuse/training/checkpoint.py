@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any
 import torch
 
 from batchfuse.errors import RecipeError, WeightsError
-from batchfuse.fusion.tensors import Described, read_tensors, write_tensors
+from batchfuse.fusion.tensors import Described, read_tensors, tells_kind, write_tensors
 from batchfuse.system.partials import sweep
 from batchfuse.training.course import Course
 from batchfuse.training.identity import difference
@@ -50,14 +51,11 @@ class Checkpoint:
         """
         if not self.path.exists():
             return False
-        if not self.path.is_file():
-            raise WeightsError(f"the checkpoint {self.path} is no file: {_REMEDY}")
+        self.refuse_foreign()
         try:
             found = read_tensors(self.path, _KIND)
         except (OSError, ValueError) as error:
             raise WeightsError(f"the checkpoint {self.path} can't be read ({error}): {_REMEDY}") from error
-        if not found.about:
-            raise WeightsError(f"{self.path} is there and is no checkpoint of a training: use another output")
         if found.is_damaged:
             raise WeightsError(f"the checkpoint {self.path} is damaged: {_REMEDY}")
         self._check_identity(found.about)
@@ -105,6 +103,11 @@ class Checkpoint:
             except OSError as error:
                 raise WeightsError(f"the checkpoint {self.path} can't be written: {error}") from error
         self._due = time.monotonic() + EVERY
+
+    def refuse_foreign(self) -> None:
+        """WeightsError where what lies under its name is something else than a checkpoint, damaged or not."""
+        if os.path.lexists(self.path) and not tells_kind(self.path, _KIND):
+            raise WeightsError(f"{self.path} is there and is no checkpoint of a training: use another output")
 
     def discard(self) -> None:
         """Removes it, and what a killed process has left half written.

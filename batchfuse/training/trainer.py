@@ -17,7 +17,8 @@ from torch import Tensor
 from batchfuse.errors import RecipeError, TrainingError, WeightsError
 from batchfuse.fusion.device import resolved_device
 from batchfuse.fusion.res2netfuse import Res2NetFuse
-from batchfuse.fusion.weights import load_weights, save_weights
+from batchfuse.fusion.weights import are_weights, load_weights, save_weights
+from batchfuse.system.claims import Claims
 from batchfuse.training.checkpoint import Checkpoint
 from batchfuse.training.course import Course, Step
 from batchfuse.training.identity import difference, identity
@@ -95,6 +96,7 @@ def train(
     wanted = identity(settings, photographs)
     last = out.with_name(f"{out.stem}-last.safetensors") if settings.mean_decay else None
     checkpoint = Checkpoint(out, wanted, on)
+    _check_paths(images, [path for path in (out, last) if path is not None], checkpoint)
     if restart:
         checkpoint.discard()
     elif not checkpoint.find() and _are_there([out, last] if last else [out], wanted):
@@ -164,6 +166,19 @@ def _check_name(out: Path) -> None:
         raise RecipeError(f"the weights file {out} has to end in .safetensors")
     if out.stem.endswith(".checkpoint"):
         raise RecipeError(f"the weights file {out} is named as a checkpoint is: leave out .checkpoint")
+
+
+def _check_paths(images: Sequence[Path | str], outputs: Sequence[Path], checkpoint: Checkpoint) -> None:
+    """RecipeError where one of the files to write is an image that is read, or there and not of `train`."""
+    claims = Claims("use another output")
+    for image in images:
+        claims.read(Path(image), "the image")
+    for path in (*outputs, checkpoint.path):
+        claims.write(path, "the training")
+    for path in outputs:
+        if os.path.lexists(path) and not are_weights(path):
+            raise RecipeError(f"{path} is there and was not written by `batchfuse train`: use another output")
+    checkpoint.refuse_foreign()
 
 
 def _check_folder(folder: Path) -> None:
