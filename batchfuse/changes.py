@@ -7,11 +7,14 @@ from typing import Any
 
 from batchfuse.recipe import differences
 
-__all__ = ["changes", "other_ranges"]
+__all__ = ["changes", "files_of", "other_ranges"]
 
 
 def changes(stored: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[str]:
-    """What tells the store's making from what is asked now; nothing if it may be continued."""
+    """What tells the store's making from what is asked now; nothing if it may be continued.
+
+    Files that only lie elsewhere now are no change: what is in them has to be compared.
+    """
     changed = differences(stored.get("identity", {}), wanted["identity"])
     for key, name in (("reference", "reference"), ("precision", "precision")):
         if stored.get(key) != wanted[key]:
@@ -20,7 +23,11 @@ def changes(stored: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[str]:
         changed.append(
             f"weights: {_weights(stored.get('weights'))} in the store, {_weights(wanted['weights'])} now"
         )
-    return changed + list(_changed_files(stored.get("sources", []), wanted["sources"]))
+    versions = {"pixels": stored.get("pixels")}, {"pixels": wanted["pixels"]}
+    changed += differences(*versions, now="now")
+    changed += _changed_files(stored.get("sources", []), wanted["sources"])
+    # files of other bytes say other things, which need not be told
+    return changed or list(_read_otherwise(stored, wanted))
 
 
 def other_ranges(stored: Mapping[str, Any], wanted: Mapping[str, tuple[float, float]]) -> list[str]:
@@ -34,6 +41,11 @@ def other_ranges(stored: Mapping[str, Any], wanted: Mapping[str, tuple[float, fl
     ]
 
 
+def files_of(source: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """The files of a source in a record, its mask the last."""
+    return [*source["files"], *([source["mask"]] if "mask" in source else [])]
+
+
 def _checksum(weights: Mapping[str, Any] | None) -> str | None:
     """What tells weights apart: their bytes, whatever the file is called."""
     return weights["sha256"] if weights else None
@@ -43,20 +55,31 @@ def _weights(weights: Mapping[str, Any] | None) -> str:
     return f"{weights['name']} ({weights['sha256'][:12]}…)" if weights else "none"
 
 
-def _files(source: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    """The files of a source, its mask the last."""
-    return [*source["files"], *([source["mask"]] if "mask" in source else [])]
-
-
 def _changed_files(stored: Iterable[Mapping[str, Any]], wanted: Iterable[Mapping[str, Any]]) -> Iterator[str]:
-    before = {source["role"]: _files(source) for source in stored}
+    before = {source["role"]: files_of(source) for source in stored}
     for source in wanted:
-        role, files = source["role"], _files(source)
-        if role not in before or before[role] == files:
+        role, files = source["role"], files_of(source)
+        if role not in before:
             continue
-        names = [file["name"] for file in before[role]], [file["name"] for file in files]
-        if names[0] != names[1]:
-            yield f"{role}: made from {' + '.join(names[0])}, now {' + '.join(names[1])}"
+        places = [file.get("path") for file in before[role]], [file["path"] for file in files]
+        same = [_bytes(old) == _bytes(new) for old, new in zip(before[role], files, strict=False)]
+        if len(places[0]) == len(places[1]) and all(same):
+            continue
+        if places[0] != places[1]:
+            yield f"{role}: made from {' + '.join(map(str, places[0]))}, now {' + '.join(places[1])}"
         else:
-            old = [f["name"] for f, g in zip(before[role], files, strict=True) if f != g]
+            old = [file["name"] for file, alike in zip(files, same, strict=True) if not alike]
             yield f"{role}: {' + '.join(old)} has changed since"
+
+
+def _bytes(file: Mapping[str, Any]) -> tuple[Any, Any]:
+    return file["size"], file["checksum"]
+
+
+def _read_otherwise(stored: Mapping[str, Any], wanted: Mapping[str, Any]) -> Iterator[str]:
+    """Where the same files were understood otherwise."""
+    yield from differences({"grid": stored.get("grid")}, {"grid": wanted["grid"]}, now="now")
+    before = {source["role"]: source.get("understood") for source in stored.get("sources", [])}
+    for source in wanted["sources"]:
+        role = source["role"]
+        yield from differences({role: before.get(role)}, {role: source["understood"]}, now="now")

@@ -21,6 +21,7 @@ from batchfuse.imagery.pixels import read_pixels
 from batchfuse.imagery.scene import Source
 from batchfuse.job import Job
 from batchfuse.scene_run import stored_survey
+from batchfuse.source_contents import compared_contents
 from batchfuse.storage.store import Store
 from batchfuse.task import Compute, Work, read_scene
 
@@ -152,6 +153,9 @@ def compared_store(job: Job) -> Comparison:
     if not store.complete:
         raise StoreError(f"{job.store} is not complete: run its recipe again, then evaluate it")
     changed = changes(store.record, {**job.record, "precision": store.record.get("precision")})
+    if not changed:
+        sources = job.scene.sources
+        changed += compared_contents(job.store, store.record, job.record, sources, every=False).changed
     if changed:
         raise StoreError(
             f"{job.store} was made otherwise than it would be now ({'; '.join(changed)}): run it again with "

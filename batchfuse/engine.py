@@ -503,7 +503,8 @@ def _line(outcome: Outcome) -> str:
     if outcome.status == "failed":
         return f"failed: {outcome.reason}"
     if outcome.status == "kept":
-        return f"complete before, kept{_exported(outcome)}"
+        compared = f" ({outcome.reason})" if outcome.reason else ""
+        return f"complete before, kept{compared}{_exported(outcome)}"
     if outcome.status == "interrupted":
         return f"interrupted after {outcome.fused} of {outcome.tiles} tiles: {outcome.reason}"
     took = duration(outcome.seconds)

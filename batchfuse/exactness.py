@@ -27,6 +27,7 @@ from batchfuse.report.report import FILE as REPORT
 from batchfuse.report.report import KIND
 from batchfuse.scene_jobs import without_volume
 from batchfuse.scene_run import stored_survey
+from batchfuse.source_contents import compared_contents
 from batchfuse.storage.store import Store
 from batchfuse.stored_recipe import stored_recipe
 from batchfuse.system.notes import found_note
@@ -193,6 +194,9 @@ def _job(store: Store, folder: Path) -> Job:
     chosen = next((job for job in plan.jobs if job.scene.name == name), plan.jobs[0])
     job = replace(chosen, store=store.path)
     changed = changes(store.record, {**job.record, "precision": store.record.get("precision")})
+    if not changed:
+        sources = job.scene.sources
+        changed += compared_contents(store.path, store.record, job.record, sources, False, True).changed
     if changed:
         raise StoreError(f"{store.path} was made otherwise than it would be now: {'; '.join(changed)}")
     return job

@@ -18,7 +18,10 @@ from batchfuse.imagery.scene import Scene, Source
 from batchfuse.imagery.volume_alignment import VolumeAlignment
 from batchfuse.recipe import Export
 
-__all__ = ["Job", "Ranges"]
+__all__ = ["PIXELS", "Job", "Ranges"]
+
+PIXELS = 1
+"""Version of our pixels: one more whenever the same recipe on the same files gives others."""
 
 
 @dataclass(frozen=True, slots=True)

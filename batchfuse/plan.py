@@ -142,7 +142,7 @@ def make_plan(
     for role, wanted in recipe.inputs.items():
         if wanted.crs is not None:
             checked_crs(wanted.crs, f"inputs.{role}.crs")
-    making = Making(recipe, _target(recipe), chosen.fuser, strategy, parameters, weights, checksum)
+    making = Making(recipe, _target(recipe), chosen, strategy, parameters, weights, checksum)
     discovered = found or found_scenes(recipe)
     scenes = [scene for scene in discovered.scenes if _is_wanted(scene.name, only)]
     if names is not None:

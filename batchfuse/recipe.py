@@ -403,6 +403,21 @@ class Recipe(SettingsFile):
         """Where a path of this recipe leads, from the recipe's folder."""
         return self.folder / os.path.expanduser(path)  # noqa: PTH111 (never raises)
 
+    def written(self, path: Path) -> str:
+        """A path that this recipe or its manifest led to, as they write it: from the recipe's folder."""
+        if path.is_relative_to(self.folder):
+            return path.relative_to(self.folder).as_posix()
+        home = Path(os.path.expanduser("~"))  # noqa: PTH111 (never raises)
+        if self._names_home and path.is_relative_to(home):
+            return f"~/{path.relative_to(home).as_posix()}"
+        return str(path)
+
+    @property
+    def _names_home(self) -> bool:
+        """Whether a path may begin with ~, the home folder of whoever runs it."""
+        texts = [text for texts in self.patterns.values() for text in texts]
+        return self.manifest is not None or any(text.startswith("~") for text in texts)
+
     def identity(self, volume: bool = False) -> dict[str, Any]:
         """The part that decides the pixels and the layout of one store: no paths, no weights' name."""
         resolved = self.resolved()
@@ -429,11 +444,15 @@ def recipe_schema() -> dict[str, Any]:
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **Recipe.model_json_schema()}
 
 
-def differences(stored: Mapping[str, Any], wanted: Mapping[str, Any], where: str = "the store") -> list[str]:
+def differences(
+    stored: Mapping[str, Any],
+    wanted: Mapping[str, Any],
+    where: str = "the store",
+    now: str = "in the recipe",
+) -> list[str]:
     """How two identities differ, a line a key: ``fusion.strategy: l1 in the store, mean in the recipe``."""
     return [
-        f"{key}: {_told(old)} in {where}, {_told(new)} in the recipe"
-        for key, old, new in _differing(stored, wanted)
+        f"{key}: {_told(old)} in {where}, {_told(new)} {now}" for key, old, new in _differing(stored, wanted)
     ]
 
 

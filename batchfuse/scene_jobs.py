@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from batchfuse.errors import SceneError
-from batchfuse.fusion.methods import Strategy
+from batchfuse.fusion.methods import Method, Strategy
 from batchfuse.geometry.grid import Grid
 from batchfuse.geometry.planes import PLANES, Plane
 from batchfuse.geometry.tiling import Tiling
@@ -25,9 +25,10 @@ from batchfuse.imagery.nifti import is_volume, open_volumes
 from batchfuse.imagery.reference import reference_of
 from batchfuse.imagery.scene import MaskRule, Scene, Source
 from batchfuse.imagery.target import SceneGrid, Target, scene_grid
+from batchfuse.imagery.understood import place_of, understood
 from batchfuse.imagery.volume_alignment import VolumeAlignment
 from batchfuse.imagery.volume_header import header_bytes
-from batchfuse.job import Job, Ranges
+from batchfuse.job import PIXELS, Job, Ranges
 from batchfuse.recipe import Export, MaskSettings, Recipe, SourceSettings
 
 __all__ = ["Making", "jobs_of", "volume_name", "without_volume"]
@@ -49,8 +50,8 @@ class Making:
     """What is wanted."""
     target: Target
     """The grid, as far as the recipe fixes it."""
-    fuser: str
-    """Where the method's class is."""
+    method: Method
+    """How they are fused."""
     strategy: Strategy
     """How features are merged."""
     parameters: Mapping[str, float]
@@ -123,7 +124,7 @@ def _job(making: Making, name: str, sources: tuple[Source, ...]) -> Job:
         color=recipe.fusion.color,
         planes=planes,
         method=recipe.fusion.method,
-        fuser=making.fuser,
+        fuser=making.method.fuser,
         strategy=strategy.name,
         strategy_parameters=parameters,
         network_bytes=strategy.memory,
@@ -133,7 +134,7 @@ def _job(making: Making, name: str, sources: tuple[Source, ...]) -> Job:
         zarr_format=recipe.output.format_number(bool(planes)),
         shard=recipe.output.shard,
         pyramid=bool(planes) if pyramid == "auto" else pyramid,
-        record=_record(making, scene, told),
+        record=_record(making, scene, alignments, told),
         place=placed.words,
         differences=_differences(placed, sources, alignments),
         warnings=tuple(_warnings(placed, sources, reference, alignments)),
@@ -297,7 +298,9 @@ def _ranges(recipe: Recipe, role: str) -> Ranges:
     return Ranges(wanted.range, wanted.percentiles)
 
 
-def _record(making: Making, scene: Scene, strategy: str | Mapping[str, Any]) -> dict[str, Any]:
+def _record(
+    making: Making, scene: Scene, alignments: Sequence[AnyAlignment], strategy: str | Mapping[str, Any]
+) -> dict[str, Any]:
     """What a store remembers: the same for every run of this recipe on these files."""
     recipe, weights = making.recipe, making.weights
     resolved = recipe.resolved()
@@ -310,6 +313,11 @@ def _record(making: Making, scene: Scene, strategy: str | Mapping[str, Any]) -> 
         "recipe": resolved,
         "identity": identity,
         "reference": scene.sources[scene.reference].role,
-        "sources": [source.identity() for source in scene.sources],
+        "pixels": {"batchfuse": PIXELS, recipe.fusion.method: making.method.pixels},
+        "grid": place_of(scene.grid),
+        "sources": [
+            {**source.identity(recipe.written), "understood": understood(source, alignment)}
+            for source, alignment in zip(scene.sources, alignments, strict=True)
+        ],
         "weights": {"name": Path(weights).name, "sha256": making.checksum} if weights else None,
     }

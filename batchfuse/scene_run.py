@@ -48,7 +48,13 @@ from batchfuse.report.report import Outcome, versions
 from batchfuse.report.signed import refuse_unsigned
 from batchfuse.scene_layout import layout_of
 from batchfuse.scene_tasks import Each, fused_tiles, read_cut
-from batchfuse.source_contents import changed_contents, foreign_contents, forget_contents, keep_contents
+from batchfuse.source_contents import (
+    compared_contents,
+    foreign_contents,
+    forget_contents,
+    keep_contents,
+    sampled,
+)
 from batchfuse.storage.beside import quicklook_path
 from batchfuse.storage.check import Fault, check_chunks, check_store
 from batchfuse.storage.digests import Digest
@@ -107,6 +113,8 @@ class SceneRun:
     begun: bool = False
     digests: dict[Path, Digest] = field(default_factory=dict)
     """Of the chunks of the image and its levels, by their files: told by whoever wrote or read them."""
+    compared: tuple[str, ...] = ()
+    """What was compared of sources that lie elsewhere now, or could not be compared."""
     mine: set[Path] = field(default_factory=set)
     """The chunks of the image that this run set out to write."""
 
@@ -147,7 +155,7 @@ class SceneRun:
         self._quicklook(work)
         self._export()
         forget_faults(job.store)
-        return self.outcome("kept" if kept else "complete")
+        return self.outcome("kept", "; ".join(self.compared) or None) if kept else self.outcome("complete")
 
     def outcome(self, status: str, reason: str | None = None) -> Outcome:
         """What became of the scene so far."""
@@ -191,9 +199,12 @@ class SceneRun:
     def _refuse_other(self, record: Mapping[str, Any]) -> None:
         """StoreError where the store was made otherwise than is asked now."""
         changed = changes(record, self._record()) or other_ranges(record, self._ranges())
-        # of stores that may be continued: what tells others needs no reading
         self.notes += foreign_contents(self.job.store) if self.checksum else ()
-        changed = changed or changed_contents(self.job.store, self.job.scene.sources, self.checksum)
+        if not changed:  # what tells others needs no reading
+            job = self.job
+            found = compared_contents(job.store, record, job.record, job.scene.sources, self.checksum)
+            changed, self.compared = list(found.changed), found.told
+            self.notes += found.told
         if changed:
             raise StoreError(
                 f"{self.job.store} was made otherwise ({'; '.join(changed)}): give another `output.path`, "
@@ -281,7 +292,7 @@ class SceneRun:
         job = self.job
         sources = [
             {**source, "scaling": scaling.to_dict()}
-            for source, scaling in zip(job.record["sources"], work.scalings, strict=True)
+            for source, scaling in zip(sampled(job.record, job.scene.sources), work.scalings, strict=True)
         ]
         record = {**self._record(), "sources": sources, "survey": _survey(work)}
         if self.overwrite:

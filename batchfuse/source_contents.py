@@ -6,17 +6,27 @@ They are not in the store: it has the same bytes whether or not they were asked 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from batchfuse.changes import files_of
 from batchfuse.errors import StoreError
 from batchfuse.files import replace_file
-from batchfuse.imagery.files import content_of
+from batchfuse.imagery.files import SAMPLES, content_of, sample_of
 from batchfuse.imagery.scene import Source, SourceFile
 from batchfuse.storage.files import refusals
 from batchfuse.system.notes import Kind, encoded, forget_notes, found_note, place_of
 
-__all__ = ["changed_contents", "contents_path", "foreign_contents", "forget_contents", "keep_contents"]
+__all__ = [
+    "Compared",
+    "compared_contents",
+    "contents_path",
+    "foreign_contents",
+    "forget_contents",
+    "keep_contents",
+    "sampled",
+]
 
 KEYS = ("sha256", "size", "changed")
 """What is kept of a file: the checksum of its bytes, how many they are, its time of change in ns."""
@@ -42,27 +52,77 @@ def keep_contents(store: Path, sources: Sequence[Source]) -> None:
     _write(store, {key: _described(file, content_of(file)) for key, file in _files(sources)})
 
 
-def changed_contents(store: Path, sources: Sequence[Source], every: bool) -> list[str]:
-    """The sources whose bytes are others than those kept, one phrase each; none where none were kept.
+@dataclass(frozen=True, slots=True)
+class Compared:
+    """What came of comparing the contents of sources with those that a store was made from."""
 
-    Files whose time of change is another are read; with ``every``, all. Raises as ``keep_contents`` does.
+    changed: tuple[str, ...]
+    """The files whose bytes are others, one phrase each."""
+    told: tuple[str, ...]
+    """What was compared of files that lie elsewhere now, and what could not be, one phrase each."""
+
+
+def sampled(record: Mapping[str, Any], sources: Sequence[Source]) -> list[dict[str, Any]]:
+    """The sources of a record with a sample of each file's content, which tells it from others of its ends.
+
+    Raises SourceAwayError where one can't be read.
     """
-    kept = _kept(store)
-    now: dict[str, Any] = {}
-    changed = []
-    for key, file in _files(sources):
-        found = kept.get(key)
-        if found is not None and found["changed"] == file.stamp and not every:
-            now[key] = found
-            continue
-        if found is None and not every:
-            continue
-        now[key] = _described(file, content_of(file))
-        if found is not None and found["sha256"] != now[key]["sha256"]:
-            changed.append(f"{key.partition('/')[0]}: the content of {file.path.name} has changed since")
+    made = []
+    for told, source in zip(record["sources"], sources, strict=True):
+        samples = [{"content": sample_of(file)[0]} for file in source.every_file]
+        files = [{**file, **sample} for file, sample in zip(files_of(told), samples, strict=True)]
+        mask = {"mask": files.pop()} if source.quality else {}
+        made.append({**told, "files": files, **mask})
+    return made
+
+
+def compared_contents(
+    store: Path,
+    stored: Mapping[str, Any],
+    wanted: Mapping[str, Any],
+    sources: Sequence[Source],
+    every: bool,
+    elsewhere: bool = False,
+) -> Compared:
+    """Compare the bytes of sources whose sizes and ends are those in a store's record.
+
+    Files that lie elsewhere than the record says are compared by sample, with ``elsewhere`` all; files of
+    which sums were kept are read whole where their time of change is another, with ``every`` all. Raises as
+    ``keep_contents`` does.
+    """
+    changed, told = [], []
+    kept, now = _kept(store), {}
+    for (key, file), (before, after) in zip(_files(sources), _pairs(stored, wanted), strict=True):
+        role, found = key.partition("/")[0], kept.get(key)
+        moved = before["path"] != after["path"]
+        words = f"made from {before.get('path')}, now {after['path']}" if moved else f"{after['path']}"
+        if moved or elsewhere or (every and found is None):
+            content, whole = sample_of(file)
+            extent = "all bytes" if whole else f"both ends and {SAMPLES} samples"
+            if content != before.get("content"):
+                changed.append(f"{role}: {words}, of another content ({extent} compared)")
+            elif moved:
+                told.append(f"{role}: {words}, of the same content ({extent} compared)")
+            if every and found is None and not whole:
+                why = "can't be compared whole, as the store was begun without --checksum"
+                told.append(f"{role}: {after['path']} {why} ({extent} were compared)")
+        if found is not None:
+            same_time = found["changed"] == file.stamp and not every
+            now[key] = found if same_time else _described(file, content_of(file))
+            if found["sha256"] != now[key]["sha256"]:
+                changed.append(f"{role}: the content of {file.path.name} has changed since")
     if not changed and now != kept:
         _write(store, now)
-    return changed
+    return Compared(tuple(changed), tuple(told))
+
+
+def _pairs(
+    stored: Mapping[str, Any], wanted: Mapping[str, Any]
+) -> Iterator[tuple[Mapping[str, Any], Mapping[str, Any]]]:
+    """Each file as the store's record has it, and as it is now."""
+    before = {source["role"]: files_of(source) for source in stored["sources"]}
+    for source in wanted["sources"]:
+        yield from zip(before[source["role"]], files_of(source), strict=True)
 
 
 def forget_contents(store: Path) -> None:
@@ -75,11 +135,10 @@ def forget_contents(store: Path) -> None:
 
 
 def _files(sources: Sequence[Source]) -> Iterator[tuple[str, SourceFile]]:
-    """Each file with a key: role and name."""
+    """Each file with a key: role and number, as it may be called otherwise later."""
     for source in sources:
-        masks = [source.quality.file] if source.quality else []
-        for file in (*source.files, *masks):
-            yield f"{source.role}/{file.path.name}", file
+        for number, file in enumerate(source.every_file, start=1):
+            yield f"{source.role}/{number}", file
 
 
 def _described(file: SourceFile, checksum: str) -> dict[str, Any]:

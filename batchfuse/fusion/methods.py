@@ -77,6 +77,8 @@ class Method:
     """Name of the weights used where the recipe names none."""
     summary: str = ""
     """One line for people."""
+    pixels: int = 1
+    """Version of what it computes: one more whenever the same settings give other pixels."""
 
     def __post_init__(self) -> None:
         if not self.strategies or ":" not in self.fuser:
@@ -85,7 +87,8 @@ class Method:
 
     def __reduce__(self) -> tuple[type[Method], tuple[object, ...]]:
         # a read-only view can't be pickled, and plans travel to workers
-        return Method, (self.name, self.fuser, dict(self.strategies), self.default_weights, self.summary)
+        told = (self.name, self.fuser, dict(self.strategies), self.default_weights, self.summary, self.pixels)
+        return Method, told
 
     def strategy(self, name: str) -> Strategy:
         """The strategy of this name.

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from errno import ENOENT, ENOTDIR
+from functools import lru_cache
 from itertools import islice
 from pathlib import Path
 
@@ -23,10 +25,13 @@ __all__ = [
     "is_away",
     "is_dicom_name",
     "is_gone",
+    "sample_of",
     "told_if_away",
 ]
 
 ENDS = 128 * 1024  # bytes of each end of a file that go into its checksum
+WHOLE = 16 * 1024 * 1024  # bytes of a file that are compared whole where it may be another of its name
+SAMPLES, SAMPLE = 256, 64 * 1024  # of a larger one
 PIECE = 4 * 1024 * 1024  # bytes read at a time
 LOOKED_AT = 1000  # names in a folder that are asked whether they are slices
 AWAY = "is its disk or network there?"
@@ -64,6 +69,37 @@ def content_of(file: SourceFile) -> str:
     except OSError as error:
         raise SourceAwayError(f"{file.path} can't be read: {error.strerror}") from error
     return digest.hexdigest()
+
+
+@lru_cache(maxsize=1024)
+def sample_of(file: SourceFile) -> tuple[str, bool]:
+    """SHA-256 over a file and its sidecars, and whether over all their bytes.
+
+    Of those larger than 16 MiB over both ends and 256 samples of 64 KiB spread by the size. SourceAwayError
+    where they can't be read now.
+    """
+    digest, whole = hashlib.sha256(), True
+    try:
+        for part in (file.path, *file.sidecars):
+            with part.open("rb") as stream:
+                size = os.fstat(stream.fileno()).st_size
+                if size <= WHOLE:
+                    digest.update(stream.read())
+                    continue
+                whole = False
+                for start, length in _spread(size):
+                    stream.seek(start)
+                    digest.update(stream.read(length))
+    except OSError as error:
+        raise SourceAwayError(f"{file.path} can't be read: {error.strerror}") from error
+    return digest.hexdigest(), whole
+
+
+def _spread(size: int) -> Iterator[tuple[int, int]]:
+    """Where in a large file samples begin, and their lengths."""
+    yield 0, ENDS
+    yield size - ENDS, ENDS
+    yield from (((size - SAMPLE) * i // (SAMPLES - 1), SAMPLE) for i in range(SAMPLES))
 
 
 def changed_part(file: SourceFile) -> Path | None:

@@ -40,7 +40,7 @@ def open_mask(source: Header, path: Path, rule: MaskRule, crs: str | None = None
         )
     for fault in _impossible(rule, dtype):
         raise SourceError(f"the mask {path} has {dtype} pixels: {fault}")
-    return QualityMask(header.file, rule, header.flags[0] != [MaskFlags.all_valid])
+    return QualityMask(header.file, rule, header.flags[0] != [MaskFlags.all_valid], header.nodatas[0])
 
 
 def accepted(mask: QualityMask, window: Window) -> NDArray[np.bool_]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -77,9 +78,10 @@ class SourceFile:
         """Time of the last change in ns."""
         return max(changed for _, changed in self.states)
 
-    def identity(self) -> dict[str, Any]:
-        """What a store remembers of the file: nothing that depends on where or when."""
-        return {"name": self.path.name, "size": self.size, "checksum": self.checksum}
+    def identity(self, written: Callable[[Path], str]) -> dict[str, Any]:
+        """What a store remembers of the file, its path as ``written``: nothing of the machine."""
+        path = written(self.path)
+        return {"name": self.path.name, "path": path, "size": self.size, "checksum": self.checksum}
 
     def absolute(self) -> SourceFile:
         """The same file, found from whatever folder a process was started in."""
@@ -127,6 +129,8 @@ class QualityMask:
     """How to read it."""
     masked: bool
     """Whether it has a nodata value or a mask of its own: where that says invalid, the pixel is."""
+    nodata: float | None = None
+    """That value."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,10 +183,10 @@ class Source:
         quality = self.quality and replace(self.quality, file=self.quality.file.absolute())
         return replace(self, files=tuple(file.absolute() for file in self.files), quality=quality)
 
-    def identity(self) -> dict[str, Any]:
-        """What a store remembers of its files."""
-        mask = {"mask": self.quality.file.identity()} if self.quality else {}
-        return {"role": self.role, "files": [file.identity() for file in self.files], **mask}
+    def identity(self, written: Callable[[Path], str]) -> dict[str, Any]:
+        """What a store remembers of its files, their paths as ``written``."""
+        mask = {"mask": self.quality.file.identity(written)} if self.quality else {}
+        return {"role": self.role, "files": [file.identity(written) for file in self.files], **mask}
 
     @property
     def every_file(self) -> tuple[SourceFile, ...]:
