@@ -133,4 +133,5 @@ class Chosen:
         if in_several_runs:
             return f"{file.meaning.role} in several runs, of which a scene takes one: choose with `manifest:`"
         what = (alone and file.meaning.colour) or file.meaning.role
-        return f"{what}{f' of {file.family}' if file.family else ''}, not among the sources"
+        family = f" of {file.family}" if file.family else ""
+        return f"{what}{family}, not among the sources: name it in the place of one, or in another recipe"
