@@ -293,4 +293,7 @@ def guarded(function: Callable[..., T], item: tuple[Any, ...]) -> T | _Refused:
     try:
         return function(*item)
     except Exception as error:
-        return _Refused(refusal_of(error))
+        refused = refusal_of(error)
+        # Dask sends along what an error comes from, and GDAL's own can't be put together again
+        refused.__cause__ = refused.__context__ = refused.__traceback__ = None
+        return _Refused(refused)

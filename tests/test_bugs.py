@@ -13,12 +13,15 @@ from typing import Any
 import numpy as np
 import pytest
 from click.testing import CliRunner
+from distributed.protocol.pickle import dumps, loads
+from rasterio._err import CPLE_AppDefinedError
 from rasters import photo, write_raster
 from test_engine import make_pair, recipe_of
 
 import batchfuse
 from batchfuse import campaign_passes, measuring, scene_jobs, scene_run, scene_tasks
 from batchfuse.cli import commands
+from batchfuse.cluster import guarded
 from batchfuse.errors import BugError, FullError, PassingError, SceneError, SourceError, bugs_told, refusal_of
 from batchfuse.fusion import methods
 from batchfuse.geometry.window import Window
@@ -288,3 +291,12 @@ def test_a_bug_travels_with_its_traceback() -> None:
     assert again.behind == met.value.behind
     assert "\n" not in str(again)
     assert "RecursionError" in str(again)
+
+
+def read_as_gdal_fails() -> None:
+    raise SourceError("a.tif is cut off") from CPLE_AppDefinedError(3, 1, "IReadBlock failed")
+
+
+def test_a_refusal_travels_without_the_error_of_gdal_that_it_comes_from() -> None:
+    told: Any = guarded(read_as_gdal_fails, ())
+    assert str(loads(dumps(told)).error) == "a.tif is cut off"  # as Dask does it
