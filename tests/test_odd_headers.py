@@ -118,6 +118,8 @@ REFUSED = {
     "both forms": (single(**{**BOTH, "origin": (NAN, 0, 0)}, patch=(280, "f", NAN)), "an unusable sform"),
     "the qform alone": (single(**QFORM, quaternion=(0.8, 0.8, 0.8)), "w2 should be positive"),
     "the sform alone": (single(sform=2, patch=(280, "12f", (0.0,) * 12)), "an unusable sform"),
+    "a place beyond all": (single(**QFORM | {"origin": (1e30, 0, 0)}), "an unusable qform"),
+    "voxels beyond all": (single(sform=2, patch=(280, "f", 3e38)), "an unusable sform"),
     "the intercept": (single(**BOTH, slope=2, inter=INF), "invalid intercept inf"),
     "the magic": (single(**BOTH, patch=(344, "4s", b"n+7\0")), "magic string"),
     "the first number": (single(**BOTH, patch=(0, "i", 349)), "is not NIfTI"),

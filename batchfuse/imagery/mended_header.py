@@ -14,12 +14,13 @@ from batchfuse.errors import said
 if TYPE_CHECKING:
     from nibabel.nifti1 import Nifti1Header
 
-__all__ = ["MAGIC", "SIZES", "mended"]
+__all__ = ["MAGIC", "SIZES", "is_usable", "mended"]
 
 SIZES = {348: "NIfTI-1", 540: "NIfTI-2"}
 """Bytes of a header, which its first number says in its byte order."""
 MAGIC = {348: slice(344, 347), 540: slice(4, 7)}
 """Where a header of this size says that it is NIfTI, and whether its voxels are in the same file."""
+SMALLEST, LARGEST, FARTHEST = 1e-9, 1e6, 1e9  # edge of a voxel and its place, in the header's unit
 TIMES = range(0, 56, 8)
 """NIfTI's units of the fourth axis, which share a number with those of space."""
 silent = logging.Logger("batchfuse.nifti")  # nibabel tells each small flaw of a header that it mends
@@ -111,7 +112,7 @@ def _mended_forms(given: Nifti1Header, header: Nifti1Header) -> Iterator[str]:
         return
     if codes[0] > 0 and codes[1] > 0 and qform is not None:
         header.set_sform(qform, codes[0])
-        yield "its sform is unusable (no numbers, or no volume): the qform is used"
+        yield "its sform is unusable (no numbers that can be a place): the qform is used"
     if codes[1] == 0 and qform is None:
         for name in ("quatern_b", "quatern_c", "quatern_d", "qoffset_x", "qoffset_y", "qoffset_z"):
             header[name] = 0
@@ -134,13 +135,19 @@ def _qform(header: Nifti1Header) -> tuple[NDArray[np.float64] | None, str]:
         found = _usable(np.array(header.get_qform(), np.float64))
     except (HeaderDataError, ValueError) as error:
         return None, said(error)
-    return found, "" if found is not None else "not all of its numbers are numbers"
+    return found, "" if found is not None else "no numbers that can be a place"
+
+
+def is_usable(affine: NDArray[np.float64]) -> bool:
+    """Whether a form's numbers may be a place: finite, with a volume, and of a size that something has."""
+    with np.errstate(all="ignore"):
+        sizes = np.linalg.norm(affine[:3, :3], axis=0)
+        sized = ((sizes > SMALLEST) & (sizes < LARGEST)).all() and (np.abs(affine[:3, 3]) < FARTHEST).all()
+        return bool(sized and abs(np.linalg.det(affine[:3, :3] / sizes)) > 0)
 
 
 def _usable(affine: NDArray[np.float64]) -> NDArray[np.float64] | None:
-    with np.errstate(all="ignore"):
-        whole = np.isfinite(affine).all() and abs(np.linalg.det(affine[:3, :3])) > 0
-    return affine if whole else None
+    return affine if is_usable(affine) else None
 
 
 def _text(sizes: Iterable[float]) -> str:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from batchfuse.errors import ChangedError, SourceError
 from batchfuse.geometry.volume_grid import VolumeGrid, millimetres
 from batchfuse.imagery.files import DICOM_REMEDY, changed_part, fault_of, identified
-from batchfuse.imagery.mended_header import MAGIC, SIZES, mended
+from batchfuse.imagery.mended_header import MAGIC, SIZES, is_usable, mended
 from batchfuse.imagery.nifti_extensions import LONGEST_TAIL, good_extensions
 from batchfuse.imagery.scene import SourceFile
 
@@ -282,6 +282,7 @@ def _place(
 ) -> tuple[VolumeGrid, tuple[str, ...]]:
     """The grid by the best affine that the header has, in mm, and what is doubtful about it."""
     affine = np.array(header.get_best_affine(), np.float64)
+    usable = is_usable(affine)
     codes = int(header["sform_code"]), int(header["qform_code"])
     # units of 0 are unknown: all programs take them for millimetres
     affine[:3] *= millimetres(int(header["xyzt_units"]))
@@ -289,6 +290,8 @@ def _place(
     x, y, z, _ = shape
     try:
         grid = VolumeGrid.of((z, y, x), affine, placed)
+        if not usable:
+            raise ValueError(f"{grid.rows} places voxels beyond all measure")
     except ValueError as error:
         form = "sform" if codes[0] > 0 else "qform" if codes[1] > 0 else "pixdim"
         raise SourceError(
