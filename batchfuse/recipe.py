@@ -43,6 +43,7 @@ from batchfuse.recipe_values import (
 )
 
 __all__ = [
+    "HARMLESS",
     "Export",
     "Fusion",
     "MaskSettings",
@@ -57,6 +58,20 @@ __all__ = [
     "recipe_schema",
 ]
 
+HARMLESS = {
+    "inputs.<role>.path": "the contents of the files are compared, wherever they lie",
+    "inputs.<role>.mask.path": "the contents of the files are compared, wherever they lie",
+    "manifest": "the contents of the files are compared, wherever they lie",
+    "output.path": "another folder has other stores",
+    "output.pyramid": "reduced levels are made of the image, and are no part of it",
+    "output.also": "exports are made of the image beside the store",
+    "output.also[].to": "exports are made of the image beside the store",
+    "output.also[].dtype": "an export of another type is made anew",
+    "output.also[].stretch": "an export of another stretch is made anew",
+    "output.also[].keep_text": "an export of other texts is made anew",
+    "on_error": "decides which scenes are begun, and nothing in them",
+}
+"""Keys that may change between a run and the one that goes on, and why; any other is refused."""
 MOST_ROLES = 100
 """Sources of a scene."""
 

@@ -24,7 +24,7 @@ import click
 import batchfuse
 from batchfuse.cli import commands
 from batchfuse.errors import RecipeError
-from batchfuse.recipe import Profile, Recipe, profile_schema, recipe_schema
+from batchfuse.recipe import HARMLESS, Profile, Recipe, profile_schema, recipe_schema
 
 DOCS = Path(__file__).parent
 PART = re.compile(r"(<!-- generated: ([\w -]+) -->\n).*?(<!-- end of \2 -->)", re.DOTALL)
@@ -97,6 +97,21 @@ def _recipe_table(section: str) -> str:
         return _table("", schema, schema, _refused_by_recipe)
     place = SECTIONS[section]
     return _table(f"{place}.", schema["$defs"][section], schema, _refused_by_recipe)
+
+
+def _resume_table(_: str) -> str:
+    """Every key of a recipe that has a value of its own, and what a change of it does to a store."""
+    keys = recipe_keys()
+    lines = ["| key | changed between two runs | why |", "|---|---|---|"]
+    for key in sorted(key for key in keys if key in HARMLESS or not _is_section(key, keys)):
+        layout = key in ("tiles.size", "output.zarr_format", "output.shard")
+        why = HARMLESS.get(key, "it decides how the store is laid out" if layout else "it decides pixels")
+        lines.append(f"| `{key}` | {'harmless' if key in HARMLESS else 'refused'} | {why} |")
+    return "\n".join(lines)
+
+
+def _is_section(key: str, keys: Sequence[str]) -> bool:
+    return any(other.startswith((f"{key}.", f"{key}[")) for other in keys)
 
 
 def _profile_table(_: str) -> str:
@@ -279,6 +294,7 @@ def _first_line(path: Path) -> str:
 GENERATORS: Mapping[str, Callable[[str], str]] = {
     "recipe": _recipe_table,
     "profile": _profile_table,
+    "resume": _resume_table,
     "command": _command,
     "commands": _commands,
     "modules": _modules,
