@@ -16,6 +16,7 @@ from click.testing import CliRunner
 from distributed.protocol.pickle import dumps, loads
 from rasterio._err import CPLE_AppDefinedError
 from rasters import photo, write_raster
+from tblib import pickling_support
 from test_engine import make_pair, recipe_of
 
 import batchfuse
@@ -298,5 +299,6 @@ def read_as_gdal_fails() -> None:
 
 
 def test_a_refusal_travels_without_the_error_of_gdal_that_it_comes_from() -> None:
+    pickling_support.install()  # as Dask does in its workers
     told: Any = guarded(read_as_gdal_fails, ())
-    assert str(loads(dumps(told)).error) == "a.tif is cut off"  # as Dask does it
+    assert str(loads(dumps(told)).error) == "a.tif is cut off"
