@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tracemalloc
+from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -11,7 +12,7 @@ import numpy as np
 import pytest
 from affine import Affine
 from click.testing import CliRunner
-from rasters import NORTH_UP, UTM32, photo, write_raster
+from rasters import NORTH_UP, UTM32, write_raster
 from stores import scenery, write_store
 from test_engine import make_pair
 
@@ -27,7 +28,7 @@ from batchfuse.geometry.grid import Grid
 from batchfuse.geometry.window import Window
 from batchfuse.imagery import crs, volume_kernels
 from batchfuse.imagery.align import align
-from batchfuse.imagery.aligned import measured_scaling
+from batchfuse.imagery.aligned import AlignedSource, measured_scaling
 from batchfuse.imagery.resample import _Kernel, resampled
 from batchfuse.report.report import Outcome, Report
 from batchfuse.storage import lease, store
@@ -91,6 +92,24 @@ def test_a_voxel_midway_between_two_takes_the_later_one(shift: float, takes: lis
         begin = (0, 0, 0)
         volume_kernels.nearest(volume, np.ones(shape, bool), True, begin, shape, rows, begin, out, there)
         assert out[there].tolist() == takes
+
+
+def test_what_cubic_resampling_lets_fall_below_zero_is_zero() -> None:
+    """The network's features can't be negative."""
+    source = Grid((8, 12), NORTH_UP, UTM32)
+    reference = Grid((8, 12), NORTH_UP @ Affine.translation(0.5, 0), UTM32)
+    step = np.repeat(np.float32([0, 1]), 6)[None, None].repeat(8, 1)
+    valid = np.ones((8, 12), bool)
+    alignment = align(reference, source)
+    whole = Window.whole((8, 12))
+
+    def read(window: Window) -> Any:
+        return step[:, *window.slices].copy(), valid[window.slices]
+
+    assert resampled(alignment, whole, read, "cubic")[0].min() < -0.05
+    aligned = AlignedSource(SimpleNamespace(labels=False), alignment, None, "cubic")  # type: ignore[arg-type]
+    object.__setattr__(aligned, "_read", read)
+    assert aligned.read(whole)[0].min() == 0
 
 
 # --- grids --------------------------------------------------------------------------------------
@@ -297,6 +316,31 @@ def test_a_lease_is_renewed_often_before_it_counts_as_left_behind() -> None:
     assert 3 * lease.BEAT <= lease.STALE
 
 
-def test_what_an_image_looks_like_is_no_constant() -> None:
-    """The images of these tests have values on both sides of whatever is asked."""
-    assert 0 == photo((20, 20)).min() < 0.5 < photo((20, 20)).max() == 1
+# --- a store's identity -------------------------------------------------------------------------
+
+HARMLESS = {
+    "inputs.a.path": "the files are compared, not where they lie",
+    "inputs.b.path": "the files are compared, not where they lie",
+    "inputs.a.mask.path": "the files are compared, not where they lie",
+    "manifest": "the files are compared, not how they were found",
+    "fusion.weights": "the weights are told by their checksum",
+    "output.path": "a store may be moved",
+    "output.pyramid": "levels are added to a store that is complete",
+    "output.also": "exports are made from the store",
+    "on_error": "decides over other scenes",
+}
+
+
+def test_every_key_of_a_recipe_is_in_a_stores_identity_or_is_known_to_change_no_pixel() -> None:
+    mask = {"path": "{s}_m.tif", "reject_bits": [1]}
+    recipe = batchfuse.Recipe.model_validate(
+        {"inputs": {"a": {"path": "{s}_a.tif", "mask": mask}, "b": {"path": "{s}_b.tif"}}}
+    )
+    left = set(leaves(recipe.resolved())) - set(leaves(recipe.identity()))
+    assert left == HARMLESS.keys()
+
+
+def leaves(settings: dict[str, Any], at: str = "") -> Iterator[str]:
+    """The key path of each value."""
+    for key, value in settings.items():
+        yield from leaves(value, f"{at}{key}.") if isinstance(value, dict) else [at + key]

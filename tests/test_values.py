@@ -263,6 +263,16 @@ def test_the_recipes_scale_offset_and_nodata_replace_the_files(tmp_path: Path) -
     assert off(tmp_path / "fused" / "x.zarr", [told, IMAGES["bytes"]]) <= 0
 
 
+@pytest.mark.parametrize("nodata", [0.1, -3.4028235e38, -9999.9])
+def test_a_nodata_of_the_recipe_means_the_nearest_float_of_the_file(tmp_path: Path, nodata: float) -> None:
+    file = Image(hole(values("float32", -2, 3, 32), nodata))
+    assert (file.values.astype(np.float64) != nodata).all()
+    write_scene(tmp_path, "x", [file, IMAGES["bytes"]])
+    run(tmp_path, 2, of_a={"nodata": nodata}, validity="all")
+    told = Image(file.values, nodata=nodata)
+    assert off(tmp_path / "fused" / "x.zarr", [told, IMAGES["bytes"]], validity="all") <= 0
+
+
 MASKS = {
     "zero": ({}, [1, 3, 255], [0]),
     "reject_bits": ({"reject_bits": [1, 3]}, [0, 1, 4, 5, 240], [2, 8, 10, 11]),
