@@ -406,12 +406,16 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, help="where they are made: kept there if they fail")
     arguments = parser.parse_args()
     warnings.simplefilter("ignore")
-    scene_jobs.VOXELS, scene_jobs.CUBE = SLAB, CUBE
     outcomes: Counter[str] = Counter()
+    usual = scene_jobs.VOXELS, scene_jobs.CUBE
     began = time.monotonic()
     with tempfile.TemporaryDirectory() as scratch:
         folder = arguments.folder or Path(scratch)
         for kind, many in (("runs", arguments.runs), ("kill", arguments.kill)):
+            if kind == "runs":  # a command's tiles are as large as ever
+                scene_jobs.VOXELS, scene_jobs.CUBE = SLAB, CUBE
+            else:
+                scene_jobs.VOXELS, scene_jobs.CUBE = usual
             for number in range(arguments.start, arguments.start + many):
                 outcomes[outcome(number, arguments.seed, folder / f"{kind}{number}", kind == "kill")] += 1
     counts = ", ".join(f"{many} {kind}" for kind, many in outcomes.most_common())
