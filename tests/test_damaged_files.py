@@ -175,3 +175,15 @@ def test_blocks_that_were_never_written_are_zeros(tmp_path: Path) -> None:
     found = read(path)
     assert found is not None
     assert np.array_equal(found, whole)
+
+
+def test_a_block_with_more_than_its_rows_is_decoded_to_its_end(tmp_path: Path) -> None:
+    """Some programs write the last strip whole; the fast decoder of GDAL stops before its last bytes."""
+    packed = zlib.compress(bytes([7]) * (64 * 64 + 100))
+    tags = {256: 64, 257: 64, 258: 8, 259: 8, 262: 1, 273: 8, 277: 1, 278: 64, 279: len(packed)}
+    entries = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in tags.items())
+    directory = struct.pack("<H", len(tags)) + entries + bytes(4)
+    path = tmp_path / "a.tif"
+    path.write_bytes(b"II*\0" + struct.pack("<I", 8 + len(packed)) + packed + directory)
+    values, _ = read_pixels(open_source("thermal", [path]), Window.whole((64, 64)))
+    assert (values == 7).all()

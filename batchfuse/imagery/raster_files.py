@@ -57,6 +57,8 @@ SAFE = {
     "CPL_VSIL_CURL_ALLOWED_EXTENSIONS": ".none",
     # its short cut calls a PNG that is cut off read, and gives what lay in memory for pixels
     "GDAL_PNG_WHOLE_IMAGE_OPTIM": "NO",
+    # libdeflate leaves the end of a block as it lay in memory where the damaged stream runs beyond it
+    "GDAL_TIFF_DEFLATE_SUBCODEC": "ZLIB",
     # libjpeg fills what it can't decode with grey, and only warns
     "GDAL_ERROR_ON_LIBJPEG_WARNING": "TRUE",
 }
