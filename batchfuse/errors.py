@@ -2,6 +2,7 @@
 
 - BatchfuseError: one line that names the file, the values and the remedy
   - RecipeError: the recipe, the profile or the call is wrong (exit code 2)
+    - AmbiguousError: a scene has several files where it takes one
     - WeightsError: the weights file can't be used
     - BusyError: another run writes into the output folder
   - SceneError: this scene can't be fused, the others can (exit code 1)
@@ -33,6 +34,7 @@ from pathlib import Path
 from typing import Any
 
 __all__ = [
+    "AmbiguousError",
     "BatchfuseError",
     "BlamedError",
     "BugError",
@@ -83,6 +85,10 @@ class BatchfuseError(Exception):
 
 class RecipeError(BatchfuseError):
     """The recipe, the profile or the call is wrong: nothing was started."""
+
+
+class AmbiguousError(RecipeError):
+    """The paths find several files where a scene takes one."""
 
 
 class WeightsError(RecipeError):

@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from batchfuse.errors import RecipeError
+from batchfuse.errors import AmbiguousError, RecipeError
 from batchfuse.imagery.files import DICOM_REMEDY, holds_dicom, is_dicom_name
 from batchfuse.imagery.manifest import read_manifest
 from batchfuse.imagery.matches import Catch, Matches, Values, is_there, like, matched_files, names_in, nearest
@@ -151,10 +151,11 @@ class _Join:
         scenes: dict[str, FoundScene] = {}
         left: dict[Values, tuple[str, str]] = {}
         mistakes: list[str] = []
+        ambiguous: list[str] = []
         for values in self._candidates():
             name = "_".join(values) or NAMELESS
             paths = [one.files.get(tuple(values[c] for c in columns), []) for one, columns in self.columns]
-            mistakes += self._ambiguous(name, paths)
+            ambiguous += self._ambiguous(name, paths)
             fault = self._fault(name, values, paths)
             if fault:
                 left[values] = name, fault
@@ -164,7 +165,7 @@ class _Join:
             if name in scenes:
                 mistakes.append(self._same_name(scenes[name], scene))
             scenes[name] = scene
-        _raise_if_any(mistakes)
+        _raise_if_any([*ambiguous, *mistakes], AmbiguousError if ambiguous else RecipeError)
         return Discovery(_sorted(list(scenes.values())), self._unmatched(scenes.values(), left))
 
     def _candidates(self) -> Iterator[Values]:
@@ -288,8 +289,8 @@ def _sorted(scenes: Sequence[FoundScene]) -> tuple[FoundScene, ...]:
     return tuple(sorted(scenes, key=lambda scene: natural_order(scene.name)))
 
 
-def _raise_if_any(mistakes: Sequence[str]) -> None:
+def _raise_if_any(mistakes: Sequence[str], kind: type[RecipeError] = RecipeError) -> None:
     if mistakes:
         more = len(mistakes) - MOST_LINES
         rest = [f"… and {more} more"] if more > 0 else []
-        raise RecipeError("\n".join([*mistakes[:MOST_LINES], *rest]))
+        raise kind("\n".join([*mistakes[:MOST_LINES], *rest]))

@@ -11,7 +11,7 @@ from itertools import combinations
 from pathlib import Path
 from typing import TypeVar
 
-from batchfuse.errors import RecipeError, SceneError, bugs_told
+from batchfuse.errors import AmbiguousError, RecipeError, SceneError, bugs_told
 from batchfuse.imagery.discovery import Discovery, FoundScene, discover
 from batchfuse.imagery.entities import in_other_spaces
 from batchfuse.imagery.naming import printable
@@ -114,9 +114,10 @@ def sketch(places: Sequence[Path], folder: Path, call: str, name: str) -> Sketch
             doubts.append(str(error))
         except SceneError as error:
             faults.append(printable(str(error)).replace(f"{folder}/", ""))
-        except RecipeError as error:  # the names don't join after all
-            if "takes one" in str(error):
-                doubts.insert(0, str(error).splitlines()[0].replace(f"{folder}/", ""))
+        except AmbiguousError as error:
+            doubts.insert(0, str(error).splitlines()[0].replace(f"{folder}/", ""))
+        except RecipeError:
+            continue  # the names don't join after all
         else:
             text = recipe_text(chosen, call, name)
             _planned(_read(text, folder), chosen.names, samples=1)
