@@ -12,7 +12,8 @@ from itertools import islice
 from pathlib import Path
 
 from batchfuse.errors import ChangedError, SourceAwayError, SourceError, may_pass
-from batchfuse.imagery.foreign import DICOM, HEAD, kind_of, pointed_at
+from batchfuse.imagery.foreign import DICOM, HEAD, RAW, kind_of, pointed_at
+from batchfuse.imagery.picture_marks import holds_raw
 from batchfuse.imagery.scene import SourceFile
 
 __all__ = [
@@ -196,7 +197,8 @@ def fault_of(path: Path, error: Exception | None = None) -> str | None:
         return f"{path} can't be read: {refused.strerror}"
     if not head:
         return f"{path} is empty (0 bytes): copy or download it again"
-    if kind := kind_of(path.name, head):
+    kind = kind_of(path.name, head)
+    if kind and not (kind == RAW and head.startswith(RAW.within) and not holds_raw(path)):
         return f"{path} is {kind.noun}: {kind.remedy}"
     if error is not None and "Too many open files" in str(error):
         return f"{path} can't be opened, too many files are open: raise `ulimit -n`"

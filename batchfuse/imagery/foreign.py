@@ -6,13 +6,15 @@ import re
 import zlib
 from dataclasses import dataclass
 
-__all__ = ["DICOM", "HEAD", "Kind", "kind_by_name", "kind_of", "pointed_at"]
+__all__ = ["DICOM", "HEAD", "RAW", "Kind", "kind_by_name", "kind_of", "pointed_at"]
 
 HEAD = 512
 """Bytes of a file's beginning that tell what it is."""
 SHORT = 6  # bytes that numbers may begin with by chance
 VOLUME_NAMES = re.compile(r"\.(nii|hdr|img)(\.gz)?$", re.IGNORECASE)
-IMAGES = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+", b"\x89PNG", b"\xff\xd8\xff", b"\0\0\0\x0cjP  ", b"BM")
+TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+HDF5, NETCDF = (b"\x89HDF\r\n\x1a\n",), (b"CDF\1", b"CDF\2", b"CDF\5")
+IMAGES = (*TIFF, b"\x89PNG", b"\xff\xd8\xff", b"\0\0\0\x0cjP  ", b"BM")
 GZIP = b"\x1f\x8b"
 ANNEX = re.compile(rb"\A[./\\\w-]*annex[/\\]objects[/\\]")
 
@@ -31,8 +33,8 @@ class Kind:
     """The byte at which that is."""
     endings: tuple[str, ...] = ()
     """How its name ends, in lower case."""
-    named: bool = False
-    """Whether the name decides whatever the content says: it lies in the content of another kind."""
+    within: tuple[bytes, ...] = ()
+    """What content of another kind begins with in which it may lie: there the name decides."""
 
     @property
     def bare(self) -> str:
@@ -83,19 +85,28 @@ MGH = Kind(
     endings=(".mgz", ".mgh"),
 )
 
-KINDS = (
-    # by their names alone: their content is that of another kind
-    Kind("a MINC volume", f"{TO_NIFTI} (mnc2nii FILE OUT.nii)", endings=(".mnc", ".mnc2"), named=True),
-    Kind(
-        "a camera's raw file",
-        DEVELOP,
-        (b"FUJIFILMCCD-RAW", b"IIRO", b"IIRS", b"IIU\0"),
-        endings=(
-            *(".dng", ".cr2", ".cr3", ".crw", ".nef", ".nrw", ".arw", ".srf", ".sr2", ".raf", ".orf", ".rw2"),
-            *(".pef", ".srw", ".x3f", ".3fr", ".iiq", ".erf", ".mrw", ".rwl"),
-        ),
-        named=True,
+RAW = Kind(
+    "a camera's raw file",
+    DEVELOP,
+    (b"FUJIFILMCCD-RAW", b"IIRO", b"IIRS", b"IIU\0", b"II*\0\x10\0\0\0CR\2"),
+    endings=(
+        *(".dng", ".cr2", ".cr3", ".crw", ".nef", ".nrw", ".arw", ".srf", ".sr2", ".raf", ".orf", ".rw2"),
+        *(".pef", ".srw", ".x3f", ".3fr", ".iiq", ".erf", ".mrw", ".rwl"),
     ),
+    within=TIFF,
+)
+ANIMATED = Kind(
+    "an animated WebP picture", "take its frames out first (webpmux -get frame 1 FILE -o OUT.webp)"
+)
+
+KINDS = (
+    Kind(
+        "a MINC volume",
+        f"{TO_NIFTI} (mnc2nii FILE OUT.nii)",
+        endings=(".mnc", ".mnc2"),
+        within=(*HDF5, *NETCDF),
+    ),
+    RAW,
     LFS,
     DVC,
     DICOM,
@@ -119,9 +130,9 @@ KINDS = (
         endings=(".rec",),
     ),
     Kind("a GIFTI surface", "give a volume: surfaces are not fused", endings=(".gii", ".gii.gz")),
-    Kind("an HDF5 or netCDF-4 file", INSIDE, (b"\x89HDF\r\n\x1a\n",), endings=(".h5", ".hdf5", ".he5")),
+    Kind("an HDF5 or netCDF-4 file", INSIDE, HDF5, endings=(".h5", ".hdf5", ".he5")),
     Kind("an HDF4 file", INSIDE, (b"\x0e\x03\x13\x01",), endings=(".hdf", ".hdf4")),
-    Kind("a netCDF file", INSIDE, (b"CDF\1", b"CDF\2", b"CDF\5"), endings=(".nc", ".nc4", ".cdf")),
+    Kind("a netCDF file", INSIDE, NETCDF, endings=(".nc", ".nc4", ".cdf")),
     Kind("a GRIB file", INSIDE, (b"GRIB",), endings=(".grib", ".grib2", ".grb", ".grb2")),
     Kind("a GDAL VRT", f"it leads to other files: {TO_GEOTIFF}", (b"<VRTDataset",), endings=(".vrt",)),
     Kind("an ERDAS IMAGINE file", TO_GEOTIFF, (b"EHFA_HEADER_TAG",), endings=()),
@@ -197,8 +208,10 @@ def kind_of(name: str, head: bytes) -> Kind | None:
     if ANNEX.match(head):
         return ANNEXED
     for kind in KINDS:
-        if kind.named and name.lower().endswith(kind.endings):
+        if kind.within and head.startswith(kind.within) and name.lower().endswith(kind.endings):
             return kind
+    if _is_animated(head):
+        return ANIMATED
     if head.startswith(GZIP):
         return _kind_of_packed(name, _inflated(head))
     if _is_nifti(head):
@@ -237,6 +250,11 @@ def _kind_of_packed(name: str, inner: bytes) -> Kind | None:
 
 def _is_nifti(head: bytes) -> bool:
     return head[344:348] in (b"n+1\0", b"ni1\0") or head[4:8] in (b"n+2\0", b"ni2\0")
+
+
+def _is_animated(head: bytes) -> bool:
+    """Of WebP, by the flag for it."""
+    return head.startswith(b"RIFF") and head[8:16] == b"WEBPVP8X" and len(head) > 20 and bool(head[20] & 2)
 
 
 def _unless_named_so(name: str) -> Kind | None:

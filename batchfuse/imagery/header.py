@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Iterator
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +18,10 @@ from rasterio.transform import GCPTransformer
 
 from batchfuse.errors import SourceError, said
 from batchfuse.geometry.grid import ControlPoints, Grid
+from batchfuse.imagery.crs import same_plane
 from batchfuse.imagery.files import identified
 from batchfuse.imagery.gdal_options import PINNED
-from batchfuse.imagery.picture_marks import is_radiometric, orientation_of
+from batchfuse.imagery.picture_marks import PictureMarks, marks_of
 from batchfuse.imagery.raster_files import SIDECARS, opened, said_by, unless_odd
 from batchfuse.imagery.scene import Band, refuse_impossible, refuse_unusable
 
@@ -63,7 +65,11 @@ class Header:
 
     def orientation(self) -> int:
         """How a viewer turns the picture, 1 to 8 as EXIF counts; 1 where a place in the world tells it."""
-        return 1 if self._is_placed() else orientation_of(self.path)
+        return 1 if self._is_placed() else self._marks.orientation
+
+    @cached_property
+    def _marks(self) -> PictureMarks:
+        return marks_of(self.path)
 
     def warnings(self) -> Iterator[str]:
         """What a person should know of what is in the file and not used."""
@@ -72,22 +78,33 @@ class Header:
                 f"{self.path} has {self.pages} pages, page 1 is used: for another one "
                 f"make it a file of its own (gdal_translate GTIFF_DIR:2:{self.path.name} page2.tif)"
             )
-        turn = orientation_of(self.path)
-        if turn != 1:
+        marks = self._marks
+        if marks.pictures > 1:
             yield (
-                f"{self.path} says orientation {turn}, which is not applied: its pixels are fused as they "
+                f"{self.path} holds {marks.pictures} pictures, the first is used: for another one make it a "
+                "file of its own (exiftool -b -MPImage2 FILE, or ffmpeg -i FILE OUT_%05d.png)"
+            )
+        if marks.orientation != 1:
+            yield (
+                f"{self.path} says orientation {marks.orientation}, which is not applied: its pixels are "
+                "fused as they "
                 + (
                     "are placed in the world"
                     if self._is_placed()
                     else "lie in the file, and viewers turn them"
                 )
             )
-        if is_radiometric(self.path):
+        if marks.is_radiometric:
             yield (
                 f"{self.path} is the picture of a radiometric JPEG, drawn in the camera's colours "
                 "or grays: its brightness is not temperature; convert it (dji_irp, thermal_base, or "
                 "exiftool -b -RawThermalImage)"
             )
+
+    @property
+    def points(self) -> tuple[tuple[float, float, float, float, float], ...]:
+        """Row, column, x, y and z of each ground control point."""
+        return tuple((p.row, p.col, p.x, p.y, p.z or 0.0) for p in self.gcps)
 
     def _is_placed(self) -> bool:
         return bool(self.crs or self.gcps or not self.transform.is_identity)
@@ -158,7 +175,8 @@ class Header:
         return (
             self.shape == other.shape
             and self.transform.almost_equals(other.transform, precision=1e-6 * abs(self.transform.a or 1.0))
-            and (self.crs == other.crs or (crs is not None and crs_of(crs) == other.crs))
+            and (not self.points or not other.points or self.points == other.points)
+            and (_is_one(self.crs, other.crs) or (crs is not None and _is_one(crs_of(crs), other.crs)))
         )
 
     def bits(self, number: int) -> int:
@@ -174,9 +192,8 @@ class Header:
         known = crs_of(crs) if crs is not None else self.crs
         if self.transform.is_identity and self.gcps:
             self._refuse_unusable_points()
-            points = tuple((p.row, p.col, p.x, p.y, p.z or 0.0) for p in self.gcps)
             known = known or self.gcps_crs
-            return ControlPoints(self.shape, points, known.to_wkt() if known else None)
+            return ControlPoints(self.shape, self.points, known.to_wkt() if known else None)
         if self.transform.is_identity and self.has_rpcs:
             raise SourceError(
                 f"{self.path} has no geotransform, only RPCs, which need a terrain model: "
@@ -190,7 +207,7 @@ class Header:
         return Grid(self.shape, self.transform, known.to_wkt() if known else None)
 
     def _refuse_unusable_points(self) -> None:
-        numbers = [n for p in self.gcps for n in (p.row, p.col, p.x, p.y, p.z or 0.0)]
+        numbers = [number for point in self.points for number in point]
         try:
             if not all(map(math.isfinite, numbers)):
                 raise ValueError("some are not finite")
@@ -201,6 +218,11 @@ class Header:
                 f"{self.path} has {len(self.gcps)} ground control points that place no pixel "
                 f"({' '.join(str(error).split())}): give it others, or warp it first (gdalwarp)"
             ) from error
+
+
+def _is_one(crs: Any, other: Any) -> bool:
+    """Whether two CRSs are one; GDAL calls all local systems one."""
+    return bool(crs == other) and (not crs or same_plane(crs.to_wkt(), other.to_wkt()))
 
 
 def _texts(read: Callable[[], tuple[str | None, ...]], count: int) -> tuple[str | None, ...]:
