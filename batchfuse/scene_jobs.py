@@ -17,13 +17,14 @@ from batchfuse.geometry.planes import PLANES, Plane
 from batchfuse.geometry.tiling import Tiling
 from batchfuse.geometry.volume_grid import VolumeGrid
 from batchfuse.imagery.align import Alignment
+from batchfuse.imagery.crs import is_nameless
 from batchfuse.imagery.dates import far_apart
 from batchfuse.imagery.discovery import FoundScene
 from batchfuse.imagery.entities import unlike
 from batchfuse.imagery.geotiff import open_source
 from batchfuse.imagery.nifti import is_volume, open_volumes
 from batchfuse.imagery.reference import reference_of
-from batchfuse.imagery.scene import MaskRule, Scene, Source
+from batchfuse.imagery.scene import MaskRule, Scene, Source, refuse_turned
 from batchfuse.imagery.target import SceneGrid, Target, scene_grid
 from batchfuse.imagery.understood import place_of, understood
 from batchfuse.imagery.volume_alignment import VolumeAlignment
@@ -98,7 +99,8 @@ def _job(making: Making, name: str, sources: tuple[Source, ...]) -> Job:
     recipe, strategy = making.recipe, making.strategy
     index = reference_of(sources, recipe.reference)
     reference = sources[index]
-    _refuse_turned(sources)
+    for source in sources[1:]:
+        refuse_turned(sources[0].name, sources[0].orientation, source.name, source.orientation)
     placed = scene_grid(sources, index, making.target)
     scene = Scene(name, sources, index, placed.grid)
     alignments = tuple(placed.aligned(source, reference) for source in sources)
@@ -167,18 +169,6 @@ def _tiling(grid: Grid | VolumeGrid, planes: Sequence[Plane], size: int, halo: i
     halos = [halo] * 3
     halos[across] = 0
     return Tiling(grid.shape, tuple(sizes), tuple(halos))
-
-
-def _refuse_turned(sources: Sequence[Source]) -> None:
-    """Pictures that are told to be turned in different ways would be fused upside down to each other."""
-    first = sources[0]
-    for source in sources[1:]:
-        if source.orientation != first.orientation:
-            raise SceneError(
-                f"{first.name} says orientation {first.orientation} and {source.name} says "
-                f"{source.orientation}: viewers turn them differently; turn the pixels themselves first "
-                "(mogrify -auto-orient, or exiftran -ai)"
-            )
 
 
 def _refuse_mixed_scales(recipe: Recipe, reference: Source) -> None:
@@ -287,6 +277,12 @@ def _warnings(
     yield from (alignment.accuracy for alignment in alignments if alignment.accuracy)
     yield from far_apart(sources)
     yield from unlike(sources)
+    local = [s for s in sources if not isinstance(s.place, VolumeGrid) and is_nameless(s.place.crs)]
+    if len(local) > 1:
+        yield (
+            f"{' and '.join(source.name for source in local)} lie in local systems that have no name, which "
+            "are taken for one: if they are not, say where they lie with `crs:` in the recipe"
+        )
     for source in sources:
         yield from source.warnings
     if reference.is_volume:

@@ -12,11 +12,13 @@ from PIL import Image
 from rasters import NORTH_UP, photo, write_raster
 
 import batchfuse
-from batchfuse.errors import GridError
+from batchfuse.errors import GridError, SourceError
 from batchfuse.geometry.grid import Grid
+from batchfuse.imagery import header
 from batchfuse.imagery.align import align
+from batchfuse.imagery.files import fault_of
 from batchfuse.imagery.geotiff import open_source
-from batchfuse.imagery.picture_marks import is_radiometric, orientation_of
+from batchfuse.imagery.picture_marks import holds_raw, marks_of
 from batchfuse.plan import make_plan
 
 GRAY = (photo((40, 50))[0] * 255).astype(np.uint8)
@@ -37,7 +39,7 @@ def test_the_orientation_is_read_as_pillow_wrote_it(
     tmp_path: Path, ending: str, orientation: int | None
 ) -> None:
     path = picture(tmp_path / f"a{ending}", orientation)
-    assert orientation_of(path) == (orientation or 1)
+    assert marks_of(path).orientation == (orientation or 1)
     lines = open_source("optical", [path]).warnings
     assert any(f"says orientation {orientation}" in line for line in lines) == (orientation not in (None, 1))
 
@@ -61,8 +63,8 @@ def test_a_truncated_or_odd_picture_has_no_orientation_and_no_temperatures(tmp_p
     whole = picture(tmp_path / "a.jpg", 6).read_bytes()
     for length in range(0, 80, 3):
         (tmp_path / "b.jpg").write_bytes(whole[:length])
-        assert orientation_of(tmp_path / "b.jpg") in (1, 6)
-        assert not is_radiometric(tmp_path / "b.jpg")
+        assert marks_of(tmp_path / "b.jpg").orientation in (1, 6)
+        assert not marks_of(tmp_path / "b.jpg").is_radiometric
 
 
 def segment(kind: int, body: bytes) -> bytes:
@@ -110,6 +112,100 @@ def test_the_pages_of_a_tiff_are_told_and_overviews_and_masks_are_none(tmp_path:
     with rasterio.open(path, "r+") as dataset:
         dataset.build_overviews([2, 4])
     assert open_source("thermal", [path]).warnings == ()
+
+
+def frames(count: int) -> list[Image.Image]:
+    return [Image.fromarray(np.roll(GRAY, n, 1)).convert("RGB") for n in range(count)]
+
+
+@pytest.mark.parametrize("ending", [".mpo", ".jpg", ".png"])
+def test_further_pictures_in_a_file_are_told(tmp_path: Path, ending: str) -> None:
+    first, *others = frames(3)
+    kind = {".jpg": "MPO"}.get(ending)
+    first.save(tmp_path / f"a{ending}", kind, save_all=True, append_images=others)
+    (line,) = open_source("optical", [tmp_path / f"a{ending}"]).warnings
+    assert "holds 3 pictures, the first is used" in line
+
+
+def test_a_preview_or_map_of_brightness_beside_a_picture_is_no_picture_of_its_own(tmp_path: Path) -> None:
+    first, other = frames(2)
+    first.save(tmp_path / "a.jpg", "MPO", save_all=True, append_images=[other.resize((25, 20))])
+    assert open_source("optical", [tmp_path / "a.jpg"]).warnings == ()
+    first.save(tmp_path / "b.jpg", "MPO", save_all=True, append_images=[other])
+    content = (tmp_path / "b.jpg").read_bytes()
+    entry = content.index(b"MPF\0") + 4 + 50 + 16  # the second, behind the directory of three tags
+    preview = struct.pack("<I", 0x010001)
+    (tmp_path / "b.jpg").write_bytes(content[:entry] + preview + content[entry + 4 :])
+    assert open_source("optical", [tmp_path / "b.jpg"]).warnings == ()
+
+
+def test_animated_webp_is_refused_as_what_it_is(tmp_path: Path) -> None:
+    first, *others = frames(3)
+    first.save(tmp_path / "a.webp", save_all=True, append_images=others)
+    with pytest.raises(SourceError, match=r"a\.webp is an animated WebP picture: take its frames out"):
+        open_source("optical", [tmp_path / "a.webp"])
+
+
+def test_bands_of_one_source_that_viewers_turn_differently_are_refused(tmp_path: Path) -> None:
+    paths = [picture(tmp_path / f"{name}.jpg", turn) for name, turn in (("r", 6), ("g", 6), ("b", 1))]
+    with pytest.raises(SourceError, match=r"r\.jpg says orientation 6 and .*b\.jpg says 1"):
+        open_source("optical", paths)
+    assert open_source("optical", [paths[0], paths[1]], every_band=True).orientation == 6
+
+
+def test_the_orientation_of_a_bigtiff_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "a.tif"
+    for order, mark in (("<", b"II+\0"), (">", b"MM\0+")):
+        head = mark + struct.pack(f"{order}HHQQ", 8, 0, 16, 1)
+        path.write_bytes(head + struct.pack(f"{order}HHQH6x", 274, 3, 1, 8))
+        assert marks_of(path).orientation == 8
+
+
+def test_a_file_is_opened_once_for_all_that_is_said_beside_its_pixels(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, asked = picture(tmp_path / "a.jpg", 6), []
+    monkeypatch.setattr(header, "marks_of", lambda path: asked.append(path) or marks_of(path))
+    assert open_source("thermal", [path, path], every_band=True).warnings
+    assert asked == [path, path]
+
+
+def test_a_source_of_one_name_and_two_local_systems_is_refused(tmp_path: Path) -> None:
+    here, there = (f'LOCAL_CS["{name}",UNIT["metre",1]]' for name in ("site A", "mine B"))
+    paths = [write_raster(tmp_path / f"{n}.tif", GRAY, crs=crs) for n, crs in enumerate((here, here, there))]
+    assert open_source("optical", paths[:2], every_band=True).place.crs is not None
+    with pytest.raises(SourceError, match="must share a grid"):
+        open_source("optical", paths)
+
+
+def test_local_systems_without_a_name_are_taken_for_one_and_told(tmp_path: Path) -> None:
+    for name, scene in (("unknown", "a"), ("site A", "b")):
+        for role in ("thermal", "optical"):
+            write_raster(tmp_path / f"{scene}_{role}.tif", GRAY, crs=f'LOCAL_CS["{name}",UNIT["metre",1]]')
+    inputs = {role: f"{{scene}}_{role}.tif" for role in ("thermal", "optical")}
+    plan = make_plan(batchfuse.Recipe(inputs=inputs, folder=tmp_path))
+    told = [sum("local systems that have no name" in line for line in job.warnings) for job in plan.jobs]
+    assert told == [1, 0]
+
+
+@pytest.mark.parametrize(
+    ("tags", "is_raw"),
+    [({262: 1}, False), ({262: 32803}, True), ({254: 1, 262: 2}, True), ({262: 2, 330: 400}, True)],
+)
+def test_a_raw_file_is_told_from_a_tiff_of_its_name_by_its_first_directory(
+    tmp_path: Path, tags: dict[int, int], is_raw: bool
+) -> None:
+    path = tmp_path / "a.dng"
+    entries = b"".join(struct.pack("<HHIHH", tag, 3, 1, value, 0) for tag, value in tags.items())
+    path.write_bytes(b"II*\0" + struct.pack("<IH", 8, len(tags)) + entries + bytes(4))
+    assert holds_raw(path) == is_raw
+    assert ("camera's raw file" in str(fault_of(path))) == is_raw
+
+
+@pytest.mark.parametrize("name", ["a.dng", "a.mnc", "a.img", "a.hdr", "a.seq", "a.rec"])
+def test_a_tiff_is_read_whatever_its_name_ends_in(tmp_path: Path, name: str) -> None:
+    path = write_raster(tmp_path / "a.tif", GRAY).rename(tmp_path / name)
+    assert open_source("thermal", [path]).place.shape == GRAY.shape
 
 
 def test_local_systems_of_other_names_are_two_places() -> None:

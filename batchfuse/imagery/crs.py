@@ -15,7 +15,7 @@ from batchfuse.errors import GridError
 if TYPE_CHECKING:
     from pyproj import CRS
 
-__all__ = ["Operation", "crs_name", "operation_between", "period_of", "same_plane", "unit_of"]
+__all__ = ["Operation", "crs_name", "is_nameless", "operation_between", "period_of", "same_plane", "unit_of"]
 
 Area = tuple[float, float, float, float]
 """West, south, east, north in degrees."""
@@ -23,6 +23,8 @@ Area = tuple[float, float, float, float]
 # x of these runs around the Earth, so x and x + period are one place
 CYLINDRICAL = ("Mercator", "Equidistant Cylindrical", "Plate Carr", "Cylindrical Equal Area", "Miller")
 NOT_CYLINDRICAL = ("Transverse", "Oblique", "Spherical Cross-Track")
+
+NAMELESS = ("", "unknown", "unnamed", "undefined", "none", "local")
 
 _asking = threading.Lock()  # warnings.catch_warnings is not thread-safe
 
@@ -80,6 +82,12 @@ def same_plane(one: str | None, other: str | None) -> bool:
     if here.is_engineering and here.name != there.name:
         return False  # PROJ calls all local systems one; each is told by its name alone
     return bool(here.equals(there, ignore_axis_order=True))
+
+
+@lru_cache(maxsize=1024)
+def is_nameless(wkt: str | None) -> bool:
+    """Whether it is a local system that no name tells from others."""
+    return wkt is not None and horizontal(wkt).is_engineering and crs_name(wkt).strip().lower() in NAMELESS
 
 
 @lru_cache(maxsize=1024)

@@ -11,7 +11,7 @@ from rasterio.errors import CRSError
 from batchfuse.errors import RecipeError, SourceError
 from batchfuse.imagery.header import Header, crs_of
 from batchfuse.imagery.masks import open_mask
-from batchfuse.imagery.scene import Band, MaskRule, Source
+from batchfuse.imagery.scene import Band, MaskRule, Source, refuse_turned
 
 __all__ = ["checked_crs", "open_source", "plane_crs", "visible_bands"]
 
@@ -154,6 +154,7 @@ def _refuse_other_grid(first: Header, other: Header) -> None:
             else f"the bands of one source must share a grid, but {first.path} and {other.path} "
             f"differ in geotransform or CRS: make them sources of their own, or warp one"
         )
+    refuse_turned(str(first.path), first.orientation(), str(other.path), other.orientation())
 
 
 def checked_crs(text: str, key: str) -> str:

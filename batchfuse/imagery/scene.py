@@ -23,6 +23,7 @@ __all__ = [
     "SourceFile",
     "can_hold",
     "refuse_impossible",
+    "refuse_turned",
     "refuse_unusable",
 ]
 
@@ -53,6 +54,15 @@ def refuse_unusable(scale: float, offset: float, path: Path) -> None:
         raise SourceError(
             f"{path} has scale {scale:g} and offset {offset:g}: "
             "give usable ones with `scale:` and `offset:` in the recipe"
+        )
+
+
+def refuse_turned(one: str, orientation: int, other: str, its: int) -> None:
+    """SourceError where viewers turn two pictures differently: they would be fused upside down."""
+    if orientation != its:
+        raise SourceError(
+            f"{one} says orientation {orientation} and {other} says {its}: viewers turn them differently; "
+            "turn the pixels themselves first (mogrify -auto-orient, or exiftran -ai)"
         )
 
 
