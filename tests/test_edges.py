@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tracemalloc
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -29,6 +30,8 @@ from batchfuse.geometry.window import Window
 from batchfuse.imagery import crs, volume_kernels
 from batchfuse.imagery.align import align
 from batchfuse.imagery.aligned import AlignedSource, measured_scaling
+from batchfuse.imagery.geotiff import open_source
+from batchfuse.imagery.pixels import read_pixels
 from batchfuse.imagery.resample import _Kernel, resampled
 from batchfuse.report.report import Outcome, Report
 from batchfuse.storage import lease, store
@@ -161,6 +164,22 @@ def test_what_a_float_can_not_hold_becomes_its_greatest_and_least(dtype: str, mo
     found = encoding.encoded(fused, np.array([[True] * 5 + [False]]))
     assert found[0, 0, :5].tolist() == [-most, -most, 0, most, most]
     assert np.isnan(found[0, 0, 5])
+
+
+@pytest.mark.parametrize(("dtype", "digits"), [("float32", 7), ("float64", 13)])
+@pytest.mark.parametrize("value", [0.1234567890123456, -3.4028234663852886e38, -37037.03703703704])
+def test_a_nodata_told_in_few_digits_is_the_files_number_and_its_neighbours_are_none(
+    tmp_path: Path, dtype: str, digits: int, value: float
+) -> None:
+    number = np.dtype(dtype).type(value)
+    told = float(f"{number:.{digits - 1}e}")
+    assert number.dtype.type(told) != number
+    step = 5e-6 if dtype == "float32" else 5e-12
+    near = np.array([number, number * (1 - step), number * (1 - 0.1)], dtype)
+    path = write_raster(tmp_path / "a.tif", near.reshape(1, 3))
+    source = replace(opened := open_source("a", [path]), bands=(replace(opened.bands[0], nodata=told),))
+    _, valid = read_pixels(source, Window.whole((1, 3)))
+    assert valid.tolist() == [[False, True, True]]
 
 
 def test_what_a_survey_sees_as_least_and_greatest_are_valid_pixels() -> None:

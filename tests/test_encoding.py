@@ -83,13 +83,17 @@ def test_integers_saturate_and_valid_values_never_read_as_nodata() -> None:
     ("dtype", "nodata", "fill"),
     [("uint16", 65535.0, 65535), ("uint8", 300.0, 0), ("int16", None, -32768), ("uint8", float("nan"), 0)],
 )
-def test_the_fill_value_is_the_references_nodata_where_it_fits(
+def test_the_fill_value_is_the_references_nodata_where_it_fits_and_valid_ends_move_off_it(
     dtype: str, nodata: float | None, fill: int
 ) -> None:
     encoding = Encoding.of(dtype, "reference", source(nodata=nodata), scaling(0, 1))
     assert encoding.fill == fill
-    top = encoding.encoded(np.full((1, 1, 1), 1e9, np.float32), np.ones((1, 1), bool))
-    assert top[0, 0, 0] != fill
+    ends = encoding.encoded(np.array([[[-1e9, 1e9]]], np.float32), np.ones((1, 2), bool))
+    info = np.iinfo(dtype)
+    assert ends[0, 0].tolist() == [
+        info.min + 1 if fill == info.min else info.min,
+        info.max - 1 if fill == info.max else info.max,
+    ]
 
 
 def test_unit_integers_use_the_whole_type_and_carry_its_scale() -> None:

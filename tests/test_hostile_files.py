@@ -258,6 +258,25 @@ def test_an_overview_elsewhere_is_not_opened(tmp_path: Path, listener: socket.so
         read_all(beside)
 
 
+@pytest.mark.parametrize("ending", [".aux.xml", ".msk.aux.xml", ".ovr.aux.xml"])
+@pytest.mark.parametrize("key", ["OVERVIEW_FILE", "overview_file", "Overview_File"])
+def test_an_overview_that_a_sidecar_names_is_not_opened_in_whatever_case(
+    tmp_path: Path, listener: socket.socket, ending: str, key: str
+) -> None:
+    """GDAL takes the names of metadata items in any case."""
+    path = write_raster(tmp_path / "x.tif", np.ones((40, 40), np.uint8))
+    for beside in (".msk", ".ovr"):
+        write_raster(tmp_path / f"x.tif{beside}", np.full((40, 40), 255, np.uint8))
+    read_all(path)
+    sidecar = tmp_path / f"x.tif{ending}"
+    sidecar.write_text(
+        f'<PAMDataset><Metadata domain="OVERVIEWS"><MDI key="{key}">{url_of(listener)}</MDI></Metadata>'
+        "</PAMDataset>"
+    )
+    with pytest.raises(SourceError, match=f"{sidecar.name} names another file as an overview"):
+        read_all(path)
+
+
 def test_a_name_that_gdal_takes_for_more_than_a_path_is_a_path(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -165,6 +165,19 @@ def test_the_sform_wins_and_a_qform_elsewhere_is_told(tmp_path):
     assert open_volumes("mri", path)[0].warnings == ()
 
 
+def test_how_far_sform_and_qform_are_apart_is_told_of_the_corner_where_it_is_most(tmp_path):
+    sform = turned((0.3, -0.2, 0.1), (2, 3, 4), (5, -6, 7))
+    for units, millimetres in ((2, 1), (1, 1000)):
+        told = {"sform": 1, "qform": 1, "spacing": (2, 3, 4), "units": units}
+        path = write_nifti(tmp_path / "a.nii", counting(), sform, quaternion=(0.1, 0, 0.05), **told)
+        header = nibabel.load(path).header
+        corners = list(np.ndindex(2, 2, 2)) * (np.array(header.get_data_shape()) - 1)
+        places = [nibabel.affines.apply_affine(form, corners) for form in (sform, header.get_qform())]
+        most = np.linalg.norm(places[1] - places[0], axis=1).max() * millimetres
+        (warning,) = open_volumes("mri", path)[0].warnings
+        assert f"up to {most:.4g} mm apart" in warning
+
+
 def test_the_qform_alone(tmp_path):
     path = write_nifti(
         tmp_path / "a.nii", counting(), sform=0, qform=1, spacing=(2, 3, 4), quaternion=(0, 0, 1), qfac=-1,
