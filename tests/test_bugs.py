@@ -51,20 +51,20 @@ class MuteError(Exception):
         raise pickle.PicklingError("no pickle")
 
 
-def of_b(arguments: tuple[Any, ...]) -> bool:
-    """Whether a call is about the scene b."""
+def is_of(scene: str, arguments: tuple[Any, ...]) -> bool:
+    """Whether a call is about a scene."""
     told = " ".join(str(getattr(one, "path", one)) for one in arguments)
-    return any(name in told for name in ("/b_", "/b.zarr", "name='b'"))
+    return any(name in told for name in (f"/{scene}_", f"/{scene}.zarr", f"name='{scene}'"))
 
 
-def break_of_b(
-    monkeypatch: pytest.MonkeyPatch, home: Any, name: str, error: Callable[[], BaseException]
+def break_of(
+    monkeypatch: pytest.MonkeyPatch, scene: str, home: Any, name: str, error: Callable[[], BaseException]
 ) -> None:
-    """Lets a function raise where it is called for the scene b."""
+    """Lets a function raise where it is called for a scene."""
     whole = getattr(home, name)
 
     def broken(*arguments: Any, **options: Any) -> Any:
-        if of_b(arguments):
+        if is_of(scene, arguments):
             raise error()
         return whole(*arguments, **options)
 
@@ -88,30 +88,58 @@ STAGES: list[tuple[Any, str, Callable[[], BaseException]]] = [
     (scene_run, "draw_quicklook", lambda: zlib.error("Error -3")),
     (scene_run, "export_again", lambda: AssertionError()),
     (Store, "seal", lambda: AttributeError("'NoneType' object has no attribute 'x'")),
-    (scene_run, "survey_of", lambda: OSError("odd")),
 ]
 
 
-@pytest.mark.parametrize(("home", "name", "error"), STAGES, ids=[f"{s[1]}-{s[2]()!r:.12}" for s in STAGES])
-def test_a_bug_in_one_scene_is_one_line_of_it(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, home: Any, name: str, error: Callable[[], BaseException]
+@pytest.fixture(scope="module")
+def one_run(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """Outcomes and written scenes, by name, of one run in which each stage fails for a scene of its own."""
+    folder = tmp_path_factory.mktemp("bugs")
+    scenes = [f"s{number:02}" for number in range(len(STAGES))]
+    for seed, scene in enumerate([*scenes, "good"]):
+        make_pair(folder, scene, (40, 50), seed)
+    with pytest.MonkeyPatch.context() as patch:
+        for scene, stage in zip(scenes, STAGES, strict=True):
+            break_of(patch, scene, *stage)
+        report = batchfuse.run(recipe_of(folder, **SETTINGS))
+    written = json.loads((folder / "fused/report.json").read_text())["scenes"]
+    return {outcome.scene: outcome for outcome in report.outcomes}, {one["scene"]: one for one in written}
+
+
+@pytest.mark.parametrize("number", range(len(STAGES)), ids=[f"{s[1]}-{s[2]()!r:.12}" for s in STAGES])
+def test_a_bug_in_one_scene_is_one_line_of_it(one_run: Any, number: int) -> None:
+    outcomes, _ = one_run
+    assert_one_line_of_a_bug(outcomes[f"s{number:02}"], STAGES[number][2]())
+
+
+def assert_one_line_of_a_bug(outcome: Any, error: BaseException) -> None:
+    reason = outcome.reason or ""
+    assert outcome.status == "failed"
+    assert "\n" not in reason
+    assert reason.count("this is a bug of batchfuse") == 1
+    assert type(error).__name__ in reason
+    assert "(batchfuse/" in reason  # where
+
+
+def test_a_scene_without_a_bug_is_complete_beside_all_that_have_one(one_run: Any) -> None:
+    outcomes, written = one_run
+    assert [scene for scene, one in outcomes.items() if one.status == "complete"] == ["good"]
+    assert written["good"]["traceback"] is None
+    # of those that came the same way only the first has one
+    assert sum("in broken" in (one["traceback"] or "") for one in written.values()) >= len(STAGES) - 2
+
+
+def test_a_bug_in_continuing_a_store_is_one_line_of_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     three(tmp_path, "bc")
-    if name == "survey_of":  # of a store that is continued
-        assert batchfuse.run(recipe_of(tmp_path, **SETTINGS)).exit_code == 0
-    break_of_b(monkeypatch, home, name, error)
+    assert batchfuse.run(recipe_of(tmp_path, **SETTINGS)).exit_code == 0
+    break_of(monkeypatch, "b", scene_run, "survey_of", lambda: OSError("odd"))
     report = batchfuse.run(recipe_of(tmp_path, **SETTINGS))
     assert report.exit_code == 1
     broken, good = report.outcomes
-    assert (broken.status, good.status) == ("failed", "kept" if name == "survey_of" else "complete")
-    reason = broken.reason or ""
-    assert "\n" not in reason
-    assert reason.count("this is a bug of batchfuse") == 1
-    assert type(error()).__name__ in reason
-    assert "(batchfuse/" in reason  # where
-    written = json.loads((tmp_path / "fused/report.json").read_text())["scenes"]
-    assert "in broken" in written[0]["traceback"]
-    assert written[1]["traceback"] is None
+    assert_one_line_of_a_bug(broken, OSError("odd"))
+    assert good.status == "kept"
 
 
 @pytest.mark.parametrize("name", ["fuse_tile", "draw_quicklook"])
@@ -120,7 +148,7 @@ def test_a_rerun_goes_as_far_and_a_mended_batchfuse_completes_it(
 ) -> None:
     three(tmp_path, "bc")
     home = scene_tasks if name == "fuse_tile" else scene_run
-    break_of_b(monkeypatch, home, name, lambda: KeyError("odd"))
+    break_of(monkeypatch, "b", home, name, lambda: KeyError("odd"))
     for good in ("complete", "kept"):
         report = batchfuse.run(recipe_of(tmp_path, fusion={"strategy": "mean"}))
         assert [outcome.status for outcome in report.outcomes] == ["failed", good]
@@ -180,7 +208,7 @@ def test_without_verbose_a_bug_is_told_without_its_traceback(
 ) -> None:
     three(tmp_path)
     (tmp_path / "recipe.yaml").write_text(RECIPE)
-    break_of_b(monkeypatch, scene_jobs, "open_source", lambda: KeyError("HEIGHT_OFF"))
+    break_of(monkeypatch, "b", scene_jobs, "open_source", lambda: KeyError("HEIGHT_OFF"))
     for command, seen in (("run", "[3/3]"), ("plan", "2 scenes to fuse")):
         result = CliRunner().invoke(commands, [command, str(tmp_path / "recipe.yaml")])
         assert result.exit_code == 1
@@ -202,7 +230,7 @@ def test_a_bug_in_one_scene_keeps_no_campaign_from_its_ranges(
             for role in ("thermal", "optical"):
                 image = photo((40, 50), seed)[0].astype(np.float32) * (9 if name == "b" else 1)
                 write_raster(tmp_path / folder / f"{name}_{role}.tif", image)
-    break_of_b(monkeypatch, campaign_passes, pass_, lambda: KeyError("odd"))
+    break_of(monkeypatch, "b", campaign_passes, pass_, lambda: KeyError("odd"))
     inputs = {r: {"path": f"{{scene}}_{r}.tif", "percentiles": [2, 98]} for r in ("thermal", "optical")}
     settings: dict[str, Any] = {"inputs": inputs, "scaling": "campaign", "fusion": {"strategy": "mean"}}
     reports = [
@@ -223,7 +251,7 @@ def test_evaluate_measures_the_others(tmp_path: Path, monkeypatch: pytest.Monkey
     three(tmp_path)
     (tmp_path / "recipe.yaml").write_text(RECIPE)
     assert batchfuse.run(batchfuse.Recipe.load(tmp_path / "recipe.yaml")).exit_code == 0
-    break_of_b(monkeypatch, measuring, "compared_store", lambda: MuteError("odd", object()))
+    break_of(monkeypatch, "b", measuring, "compared_store", lambda: MuteError("odd", object()))
     call = ["evaluate", str(tmp_path / "recipe.yaml"), "--workers", "1", "-v"]
     result = CliRunner().invoke(commands, call)
     assert result.exit_code == 1
@@ -236,7 +264,7 @@ def test_verify_and_export_look_at_the_other_stores(tmp_path: Path, monkeypatch:
     three(tmp_path)
     assert batchfuse.run(recipe_of(tmp_path, fusion={"strategy": "mean"})).exit_code == 0
     folder = str(tmp_path / "fused")
-    break_of_b(monkeypatch, Store, "open", lambda: KeyError("odd"))
+    break_of(monkeypatch, "b", Store, "open", lambda: KeyError("odd"))
     for command in (["verify", folder], ["export", folder, "--to", "cog"], ["verify", folder, "--exact"]):
         result = CliRunner().invoke(commands, command)
         assert result.exit_code == 1
@@ -264,7 +292,7 @@ def test_init_goes_on_with_another_scene(tmp_path: Path, monkeypatch: pytest.Mon
 
     monkeypatch.setattr(sketch, where, broken)
     if where == "make_plan":
-        break_of_b(monkeypatch, scene_jobs, "open_source", lambda: KeyError("HEIGHT_OFF"))
+        break_of(monkeypatch, "b", scene_jobs, "open_source", lambda: KeyError("HEIGHT_OFF"))
     result = CliRunner().invoke(commands, ["init", str(tmp_path), "-o", str(tmp_path / "recipe.yaml")])
     assert result.exit_code == 0, result.output
     assert "3 scenes with all files" in result.output
