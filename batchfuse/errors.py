@@ -84,7 +84,10 @@ class BatchfuseError(Exception):
 
 
 class RecipeError(BatchfuseError):
-    """The recipe, the profile or the call is wrong: nothing was started."""
+    """The recipe, the profile or the call is wrong: nothing was started. Raised with a line a mistake."""
+
+    def __str__(self) -> str:
+        return "\n".join(map(str, self.args))
 
 
 class AmbiguousError(RecipeError):

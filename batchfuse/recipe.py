@@ -218,7 +218,7 @@ class Export(Settings):
         try:
             return cls.model_validate({"to": to, "dtype": dtype, "stretch": stretch, "keep_text": keep_text})
         except ValidationError as error:
-            raise RecipeError(mistakes(error, cls, Document("export", {}))) from None
+            raise RecipeError(*mistakes(error, cls, Document("export", {}))) from None
 
     def refusal(self, bands: int, volume: bool = False) -> str | None:
         """Why an image of so many bands, or a volume, can't be exported so, or None."""

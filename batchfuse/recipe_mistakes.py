@@ -38,12 +38,12 @@ def nearest(word: str, words: Iterable[str]) -> str | None:
     return by_lower[found[0]] if found else None
 
 
-def mistakes(error: ValidationError, model: type[BaseModel], document: Document) -> str:
-    """Every mistake in a line: place, key path, what was found, what is allowed."""
+def mistakes(error: ValidationError, model: type[BaseModel], document: Document) -> list[str]:
+    """Every mistake, a line each: place, key path, what was found, what is allowed."""
     details = error.errors()
     lines = [_line(detail, model, document) for detail in details[:MOST_LINES]]
     more = len(details) - MOST_LINES
-    return "\n".join([*lines, *([f"… and {more} more"] if more > 0 else [])])
+    return [*lines, *([f"… and {more} more"] if more > 0 else [])]
 
 
 def unknown_key(key: Key, found: object, model: type[BaseModel], document: Document) -> str:

@@ -79,7 +79,7 @@ class SettingsFile(Settings):
             return handler(data)
         except ValidationError as error:
             document = info.context if isinstance(info.context, Document) else Document(cls.__name__, {})
-            raise RecipeError(mistakes(error, cls, document)) from None
+            raise RecipeError(*mistakes(error, cls, document)) from None
 
     def resolved(self) -> dict[str, Any]:
         """Everything, defaults filled in, as JSON can hold it; paths as the user wrote them."""

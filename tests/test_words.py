@@ -75,6 +75,18 @@ def test_a_stray_file_whose_name_is_no_text_is_listed_and_the_good_scene_fused(t
     )
 
 
+def test_each_mistake_is_a_line_whatever_the_path_holds(tmp_path: Path) -> None:
+    folder = tmp_path / "a\nb\x1b"
+    folder.mkdir()
+    recipe = folder / "recipe.yaml"
+    for content, lines in {"x: 1\ny: 2": 3, "manifest: m.csv\ninputs: {a: {}, b: {}}": 2, "": 1}.items():
+        recipe.write_text(content)
+        (folder / "m.csv").write_text("scene,a,b\n1,x.tif,y.tif\n")
+        told = CliRunner().invoke(commands, ["plan", str(recipe)])
+        assert (told.exit_code, len(told.output.splitlines())) == (2, lines), told.output
+        assert "a\\nb\\x1b/recipe.yaml" in told.output or "a\\nb\\x1b/m.csv" in told.output
+
+
 def test_a_scene_whose_own_name_is_no_text_is_one_line(tmp_path: Path) -> None:
     make_pair(tmp_path, "a")
     for role in ("thermal", "optical"):

@@ -82,9 +82,9 @@ def told(function: Callable[..., Any]) -> Callable[..., Any]:
             except BatchfuseError as error:
                 behind = traceback.format_exc() if verbose else None
                 code = 2 if isinstance(error, RecipeError) else 1
-                # mistakes in a recipe are a line each
-                line = str(error) if code == 2 else printable(error)
-                say_error(line, code, as_json=as_json, behind=behind)
+                # mistakes in a recipe are a line each, whatever the names in them hold
+                lines = "\n".join(map(printable, error.args if code == 2 else [error]))
+                say_error(lines, code, as_json=as_json, behind=behind)
                 sys.exit(code)
 
     return command

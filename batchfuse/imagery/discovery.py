@@ -97,7 +97,7 @@ def discover(
     join = _Join(matched_files(patterns, folder, left_out))
     found = join.discovery()
     if not found.scenes:
-        raise RecipeError("\n".join(join.why_nothing(found)))
+        raise RecipeError(*join.why_nothing(found))
     return found
 
 
@@ -293,4 +293,4 @@ def _raise_if_any(mistakes: Sequence[str], kind: type[RecipeError] = RecipeError
     if mistakes:
         more = len(mistakes) - MOST_LINES
         rest = [f"… and {more} more"] if more > 0 else []
-        raise kind("\n".join([*mistakes[:MOST_LINES], *rest]))
+        raise kind(*mistakes[:MOST_LINES], *rest)

@@ -63,7 +63,7 @@ def read_manifest(path: Path, roles: Sequence[str]) -> list[ManifestRow]:
         rows.append(ManifestRow(line, scene, files))
     if mistakes:
         more = len(mistakes) - MOST_LINES
-        raise RecipeError("\n".join([*mistakes[:MOST_LINES], *([f"… and {more} more"] if more > 0 else [])]))
+        raise RecipeError(*mistakes[:MOST_LINES], *([f"… and {more} more"] if more > 0 else []))
     if not rows:
         raise RecipeError(f"{path}: names no scene: it has a header only")
     return rows
