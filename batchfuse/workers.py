@@ -20,10 +20,11 @@ from distributed.security import Security
 
 from batchfuse.cluster import Demand, Pool
 from batchfuse.dask_pool import SETTINGS, DaskPool, shortly, silenced
-from batchfuse.errors import RecipeError
+from batchfuse.errors import RecipeError, said
 from batchfuse.machine import cores_each
 from batchfuse.place import take_place
 from batchfuse.profile import Profile, is_remote
+from batchfuse.system.notes import UnreadableError, read
 
 __all__ = ["LocalPool", "Place", "RemotePool", "opened_pool", "spared_from_interrupts"]
 
@@ -158,8 +159,22 @@ def _connected(profile: Profile) -> Any:
         path = profile.located(target)
         if not path.is_file():
             raise RecipeError(f"the scheduler file {path} is not there: start `dask scheduler` with it first")
+        _check_scheduler_file(path)
         return _client(str(path), scheduler_file=str(path))
     return _client(target, address=target, security=_security(profile))
+
+
+def _check_scheduler_file(path: Path) -> None:
+    """RecipeError where it names no scheduler: a profile that was written as JSON, say."""
+    try:
+        told = read(path)
+    except (OSError, UnreadableError) as error:
+        raise RecipeError(f"the scheduler file {path} can't be read ({said(error)}): give another") from None
+    if not isinstance(told, dict) or not isinstance(told.get("address"), str):
+        raise RecipeError(
+            f'{path} is no scheduler file, as it has no "address": give the one of `dask scheduler '
+            "--scheduler-file`; a profile is a .yaml file"
+        )
 
 
 def _client(target: str, **where: Any) -> Any:

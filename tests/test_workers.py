@@ -251,6 +251,23 @@ def test_an_address_where_nobody_listens_is_one_line(scenes: Path, monkeypatch: 
         batchfuse.run(recipe_of(scenes), Profile(cluster="gone.json", folder=scenes))
 
 
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (
+            '{"cluster": "processes"}',
+            'no scheduler file, as it has no "address": .* a profile is a .yaml file',
+        ),
+        ("[]", 'no scheduler file, as it has no "address"'),
+        ("cluster: processes", "can't be read \\(no JSON in line 1"),
+    ],
+)
+def test_a_json_file_that_is_no_scheduler_file_is_one_line(scenes: Path, content: str, words: str) -> None:
+    (scenes / "profile.json").write_text(content)
+    with pytest.raises(RecipeError, match=words):
+        batchfuse.run(recipe_of(scenes), Profile.load(scenes / "profile.json"))
+
+
 def test_a_scheduler_without_workers_is_one_line(scenes: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(workers, "PATIENCE", 0.3)
     with (
