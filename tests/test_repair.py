@@ -23,8 +23,9 @@ import batchfuse
 from batchfuse.cli import commands
 from batchfuse.report.report import Outcome
 from batchfuse.storage import check, raster, volume
+from batchfuse.storage.beside import faults_path
 from batchfuse.storage.digests import Digest
-from batchfuse.storage.repair import has_noted_faults, note_faults, noted_path
+from batchfuse.storage.repair import has_noted_faults, note_faults
 from batchfuse.storage.store import Store
 
 TILE = 48
@@ -360,7 +361,7 @@ def test_what_a_kill_left_goes_and_somebody_elses_files_stay(scene: Path, form: 
     code, lines = verified(scene)
     assert (code, lines.count("foreign: ")) == (1, 4)
     outcome = run(scene, form)
-    assert (outcome.status, outcome.fused) == ("complete", 0)
+    assert (outcome.status, outcome.fused) == ("complete", 0), outcome.reason
     for path in theirs:
         assert any(f"{path.name} is not a file of the store" in line for line in outcome.warnings)
         assert path.read_bytes() == b"?"
@@ -388,14 +389,14 @@ def test_a_note_that_is_not_true_costs_a_reading_and_changes_no_byte(scene: Path
     outcome = run(scene, form)
     assert (outcome.fused, outcome.repaired) == (0, ())
     assert stored(scene) == wanted
-    assert not noted_path(scene / "fused/a.zarr").exists()
+    assert not faults_path(scene / "fused/a.zarr").exists()
 
 
 @pytest.mark.parametrize("form", ["format 2"])
 def test_a_file_of_others_that_is_called_as_the_note_stays_and_faults_are_noted_beside_it(
     scene: Path, form: str
 ) -> None:
-    path = noted_path(scene / "fused/a.zarr")
+    path = faults_path(scene / "fused/a.zarr")
     path.write_text("mine")
     assert not has_noted_faults(scene / "fused/a.zarr")
     chunks_of(scene)[0].write_bytes(b"no chunk")

@@ -263,6 +263,16 @@ def test_seal_refuses_while_tiles_are_missing_and_says_how_many(tmp_path: Path) 
     assert not (store.path / ".zmetadata").exists()
 
 
+def test_a_chunk_that_no_tile_has_stands_in_for_none_that_is_missing(tmp_path: Path) -> None:
+    store = Store.create(tmp_path / "a.zarr", LAYOUT, RECORD)
+    for tile in TILING:
+        store.write(tile, image()[(slice(None), *tile.core.slices)])
+    chunk = store.chunk_path((2, 2))
+    chunk.rename(chunk.with_name("0.2.97"))
+    with pytest.raises(StoreError, match=r"a\.zarr: 1 of 9 tiles are missing"):
+        store.seal()
+
+
 def test_only_a_whole_seal_counts(tmp_path: Path) -> None:
     store = sealed(tmp_path / "a.zarr")
     expected = contents(store.path)
@@ -356,9 +366,10 @@ def test_sweep_removes_what_killed_runs_leave_and_nothing_else(tmp_path: Path) -
     left = [
         store.path / "fused" / f"0.0.{'0' * 32}.partial",
         partial_path(store.path / ".zmetadata"),
-        partial_path(store.path) / "x",
+        partial_path(store.path / "fused") / "x",
     ]
     stay = [
+        partial_path(store.path) / "x",  # beside it: of a folder of 100,000 stores a run sweeps all at once
         neighbour.path / "fused" / f"0.0.{'3' * 32}.partial",
         partial_path(neighbour.path),
         tmp_path / "a.partial",
@@ -403,6 +414,20 @@ def edit(path: Path, change: dict[str, Any]) -> None:
     attributes = json.loads(path.read_text())
     attributes["batchfuse"].update(change)
     path.write_text(json.dumps(attributes))
+
+
+@pytest.mark.parametrize("name", [".zgroup", "fused/.zarray", "band/.zattrs"])
+def test_metadata_that_would_be_waited_for_or_fill_the_memory_is_refused(tmp_path: Path, name: str) -> None:
+    path = sealed(tmp_path / "a.zarr").path
+    (path / name).unlink()
+    os.mkfifo(path / name)
+    with pytest.raises(StoreError, match=r"a\.zarr is damaged: .*no regular file.*--overwrite"):
+        Store.open(path)
+    (path / name).unlink()
+    (path / name).touch()
+    os.truncate(path / name, 2**40)
+    with pytest.raises(StoreError, match=r"a\.zarr is damaged: .*larger than"):
+        Store.open(path)
 
 
 def test_what_is_no_readable_store_is_refused_in_one_line(tmp_path: Path) -> None:

@@ -24,6 +24,7 @@ from batchfuse.storage.digests import Digest
 from batchfuse.storage.files import refusals
 from batchfuse.storage.removal import remove_store
 from batchfuse.storage.store import Layout, Store, is_store
+from batchfuse.system.partials import sweep
 
 __all__ = ["Level", "begun_level", "halved", "levels_of", "write_level"]
 
@@ -57,6 +58,8 @@ def begun_level(store: Store, level: Level) -> Store:
     record = {**store.record, "level": level.number}
     if level.path.parent != store.path:
         _make_folder(level.path.parent)
+    with refusals(f"{level.path.parent} can't be swept"):
+        sweep(level.path.parent, of=level.path.name)
     found = _opened(level.path)
     same = found is not None and found.record == record and found.grid == level.layout.grid
     if found is not None and same and all(path.is_file() for path in found.files_beside_chunks()):
@@ -64,9 +67,7 @@ def begun_level(store: Store, level: Level) -> Store:
         return found
     if is_store(level.path):
         remove_store(level.path)
-    made = Store.create(level.path, level.layout, record)
-    made.sweep()
-    return made
+    return Store.create(level.path, level.layout, record)
 
 
 def write_level(below: Store, level: Store, tile: Tile) -> Digest:

@@ -13,6 +13,7 @@ from typing import Any
 
 from batchfuse.errors import StoreAwayError, StoreError, said
 from batchfuse.files import replace_file
+from batchfuse.storage.beside import faults_path
 from batchfuse.storage.check import Checked, Fault, seal_faults
 from batchfuse.storage.digests import NAME, digest_of_bytes, read_digests
 from batchfuse.storage.files import refusals
@@ -21,7 +22,16 @@ from batchfuse.storage.layout import FORMAT, RECORD, Layout
 from batchfuse.storage.pyramid import Level, levels_of
 from batchfuse.storage.removal import refuse_foreign_inside
 from batchfuse.storage.store import Store
-from batchfuse.system.notes import Kind, encoded, forget_notes, found_note, place_of, read
+from batchfuse.system.notes import (
+    Kind,
+    UnreadableError,
+    bytes_of,
+    encoded,
+    forget_notes,
+    found_note,
+    place_of,
+    read,
+)
 from batchfuse.system.partials import partial_path
 
 __all__ = [
@@ -31,7 +41,6 @@ __all__ = [
     "is_whole",
     "is_worth_noting",
     "note_faults",
-    "noted_path",
     "record_of",
     "restore_metadata",
     "take_out",
@@ -60,14 +69,9 @@ class TakenOut:
     """Whether reduced levels have to be made again, in part or whole."""
 
 
-def noted_path(store: Path) -> Path:
-    """Where the faults of a store are noted: ``<scene>.faults.json`` beside it."""
-    return store.with_suffix(".faults.json")
-
-
 def has_noted_faults(store: Path) -> bool:
     """Whether somebody has read this store and found something wrong; StoreError where that can't be told."""
-    path = noted_path(store)
+    path = faults_path(store)
     with refusals(f"{path} can't be read"):
         return found_note(path, FAULTS) is not None
 
@@ -75,14 +79,14 @@ def has_noted_faults(store: Path) -> bool:
 def note_faults(store: Path, faults: Sequence[Fault]) -> None:
     """Keep what is wrong with a store for the next run; StoreError where nothing can be written there."""
     told = [{"kind": f.kind, "path": _inside(store, f.path), "what": f.what} for f in faults]
-    path = noted_path(store)
+    path = faults_path(store)
     with refusals(f"{path} can't be written"):
         replace_file(place_of(path, FAULTS).path, encoded(FAULTS, {"store": store.name, "faults": told}))
 
 
 def forget_faults(store: Path) -> None:
     """Remove the note, if there is one; a folder that may only be read keeps it, which does no harm."""
-    path = noted_path(store)
+    path = faults_path(store)
     try:
         forget_notes(path, FAULTS)
     except OSError as error:
@@ -267,8 +271,8 @@ def _records(path: Path) -> Iterator[dict[str, Any] | None]:
 
 def _content(path: Path) -> bytes | None:
     try:
-        return path.read_bytes()
-    except OSError:
+        return bytes_of(path)
+    except (OSError, UnreadableError):
         return None
 
 

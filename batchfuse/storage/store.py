@@ -14,6 +14,7 @@ import re
 import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal
 
@@ -37,11 +38,12 @@ from batchfuse.storage.digests import (
     read_digests,
 )
 from batchfuse.storage.files import refusals, sync_tree
-from batchfuse.storage.formats import format_of
+from batchfuse.storage.formats import Format, format_of
 from batchfuse.storage.layout import FORMAT, RECORD, Layout, array_of, attributes_of
 from batchfuse.storage.raster import RasterLayout
 from batchfuse.storage.volume import VolumeLayout
-from batchfuse.system.partials import is_partial, partial_path, remove, sweep
+from batchfuse.system.notes import check_readable
+from batchfuse.system.partials import is_partial, partial_path, remove
 
 __all__ = [
     "REPLACE",
@@ -217,15 +219,15 @@ class Store:
         return pixels
 
     def sweep(self) -> int:
-        """Remove what a killed run left under temporary names, and say how many there were.
+        """Remove what a killed process left inside under temporary names, and say how many there were.
 
-        Not while another process writes to this store.
+        Not while another process writes to this store. What lies beside it, a run sweeps when it begins.
         """
         with refusals(f"{self.path} can't be swept"):
             left = list(_half_written(self.path))
             for path in left:
                 remove(path)
-            return len(left) + sweep(self.path.parent, of=self.path.name)
+            return len(left)
 
     def seal(self, digests: Mapping[Path, Digest] | None = None) -> None:
         """Declare the store complete, durably; of a sealed one, levels that it didn't have are added.
@@ -237,7 +239,8 @@ class Store:
         Raises:
             StoreError: chunks are missing, or the disk refuses.
         """
-        missing = len(self.tiling) - len(self._seen(digests or {}))
+        there = self._seen(digests or {})
+        missing = sum(tile.index not in there for tile in self.tiling)
         if missing:
             raise StoreError(f"{self.path}: {missing} of {len(self.tiling)} tiles are missing: run it again")
         levels = self._levels()
@@ -467,7 +470,22 @@ def _checked_format(path: Path) -> Literal[2, 3]:
     number = record.get("format")
     if not isinstance(number, int) or number > FORMAT:
         raise StoreError(f"{path} has format {number}, this version of batchfuse reads {FORMAT}: update it")
+    _check_metadata(path, form)
     return form.number
+
+
+def _check_metadata(path: Path, form: Format) -> None:
+    """StoreError where zarr would wait for a file of the metadata, or fill the memory with it."""
+    try:
+        with os.scandir(path) as entries:
+            arrays = [] if form.is_array(path) else [entry.name for entry in entries if entry.is_dir()]
+        for file in form.metadata_files(path, arrays):
+            with suppress(FileNotFoundError):
+                check_readable(file)
+    except (OSError, ValueError) as error:
+        raise StoreError(
+            f"{path} is damaged: its metadata can't be read ({said(error)}): {REPLACE}"
+        ) from None
 
 
 def _stores_inside(path: Path) -> str:

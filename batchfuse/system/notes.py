@@ -26,6 +26,7 @@ __all__ = [
     "Place",
     "UnreadableError",
     "bytes_of",
+    "check_readable",
     "decoded",
     "encoded",
     "forget_notes",
@@ -195,7 +196,7 @@ def _ours(path: Path, kind: Kind) -> Note | str | None:
 def bytes_of(path: Path, most: int = MOST) -> bytes:
     """The bytes of a file; raises as ``read`` does."""
     # looked at before it is opened, since to open a tape or a fifo does something
-    _check(path.stat(), most)
+    check_readable(path, most)
     flags = (
         os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
     )
@@ -205,6 +206,11 @@ def bytes_of(path: Path, most: int = MOST) -> bytes:
     if len(content) > most:
         raise UnreadableError(f"larger than {most} bytes")
     return content
+
+
+def check_readable(path: Path, most: int = MOST) -> None:
+    """Look whether a file can be read without waiting, and is of ``most`` bytes; raises as ``read`` does."""
+    _check(path.stat(), most)
 
 
 def _check(about: os.stat_result, most: int) -> None:
