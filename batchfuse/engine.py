@@ -34,7 +34,7 @@ from batchfuse.report.report import KIND, Outcome, Report
 from batchfuse.retries import Retries
 from batchfuse.scene_run import SceneRun, is_fused
 from batchfuse.storage.beside import REPORT
-from batchfuse.storage.lease import Lease
+from batchfuse.storage.lease import Lease, holder_of
 from batchfuse.storage.store import refuse_within_store
 from batchfuse.system.claims import Claims
 from batchfuse.system.notes import Place, found_note, place_of
@@ -111,8 +111,8 @@ def run_plan(
         plan = plan.absolute()
     runner = _Runner(plan, profile, claims, overwrite, progress or Silence(), retries, checksum)
     with Lease(folder, on_loss=runner.halt):
-        with suppress(OSError):  # what a killed run left half written
-            sweep(folder)
+        with suppress(OSError):  # what a killed run left half written, but not where a `fuse` is at work
+            sweep(folder, spared=lambda path: holder_of(path) is not None)
         runner.found(_place_of_report(folder))
         try:
             runner.run()

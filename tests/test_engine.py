@@ -27,6 +27,7 @@ from batchfuse.fusion.shipped import weights_path
 from batchfuse.geometry.tiling import Tile
 from batchfuse.geometry.window import Window
 from batchfuse.report.progress import FusedTile, Silence
+from batchfuse.storage.lease import Lease
 from batchfuse.storage.store import Store
 from batchfuse.system.partials import partial_path
 
@@ -155,7 +156,11 @@ def test_the_next_run_sweeps_what_a_killed_one_was_writing_and_nothing_else(tmp_
     files = [fused / name for name in (*names, f".{token}.partial", ".batchfuse-0.partial")]
     for path in files:
         path.touch()
-    assert batchfuse.run(recipe_of(tmp_path)).exit_code == 0
+    at_work = partial_path(fused / "b.tif")
+    at_work.mkdir()
+    with Lease(at_work):  # as `fuse` has one, in the same folder
+        assert batchfuse.run(recipe_of(tmp_path)).exit_code == 0
+        assert at_work.exists()
     assert not [path for path in ours if path.exists()]
     assert all(path.exists() for path in files)
     assert all((path / "thesis.txt").exists() for path in folders)

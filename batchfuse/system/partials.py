@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shutil
 import uuid
+from collections.abc import Callable
 from pathlib import Path
 
 __all__ = ["is_partial", "partial_path", "remove", "sweep"]
@@ -24,12 +25,12 @@ def is_partial(name: str, of: str | None = None) -> bool:
     return found is not None and of in (None, found["of"])
 
 
-def sweep(folder: Path, of: str | None = None) -> int:
+def sweep(folder: Path, of: str | None = None, spared: Callable[[Path], bool] = lambda _: False) -> int:
     """Remove what was left half made in a folder, as ``is_partial`` tells it, and say how many there were.
 
-    Raises OSError where that can't be.
+    What is ``spared`` stays. Raises OSError where that can't be.
     """
-    left = [path for path in folder.iterdir() if is_partial(path.name, of)]
+    left = [path for path in folder.iterdir() if is_partial(path.name, of) and not spared(path)]
     for path in left:
         remove(path)
     return len(left)
