@@ -10,8 +10,8 @@ from typing import Any
 from batchfuse.errors import StoreError
 from batchfuse.imagery.naming import natural_order
 from batchfuse.report.progress import counted
-from batchfuse.report.report import FILE as REPORT
 from batchfuse.report.report import KIND
+from batchfuse.storage.beside import REPORT
 from batchfuse.storage.lease import Holder, fault_of, holder_of
 from batchfuse.storage.repair import has_noted_faults
 from batchfuse.storage.store import Store, is_store, stores_within
@@ -106,6 +106,8 @@ def status_of(path: Path) -> FolderStatus:
         raise StoreError(
             f"{path} has neither stores nor a report of batchfuse{why}: give a run's output folder"
         )
+    # past knowing as stores, and yet there
+    stores |= {name: place for name in told.keys() - stores if (place := path / f"{name}.zarr").is_dir()}
     names = sorted({*told, *stores}, key=natural_order)
     scenes = tuple(
         _of_store(stores[name], told.get(name, {})) if name in stores else _without_store(told[name])

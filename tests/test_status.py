@@ -61,6 +61,12 @@ def test_the_lines_name_what_is_not_done_and_why(folder: Path) -> None:
     assert told["running"] is None
 
 
+def test_a_store_that_is_past_knowing_as_one_has_failed_and_is_not_to_be_started(folder: Path) -> None:
+    (folder / "done.zarr/.zattrs").write_bytes(b"no JSON")
+    (scene,) = (scene for scene in status_of(folder).scenes if scene.scene == "done")
+    assert (scene.state, "done.zarr is damaged" in (scene.reason or "")) == ("failed", True)
+
+
 def test_a_store_alone_has_a_status_and_a_run_makes_it_right(folder: Path) -> None:
     assert status_of(folder / "partial.zarr").scenes[0].state == "partial"
     (folder / "report.json").unlink()
