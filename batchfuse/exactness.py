@@ -23,11 +23,11 @@ from batchfuse.job import Job
 from batchfuse.machine import cores
 from batchfuse.plan import found_scenes, make_plan
 from batchfuse.recipe import Recipe
-from batchfuse.report.report import FILE as REPORT
 from batchfuse.report.report import KIND
 from batchfuse.scene_jobs import without_volume
 from batchfuse.scene_run import stored_survey
 from batchfuse.source_contents import compared_contents
+from batchfuse.storage.beside import REPORT
 from batchfuse.storage.store import Store
 from batchfuse.stored_recipe import stored_recipe
 from batchfuse.system.notes import found_note

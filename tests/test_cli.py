@@ -59,6 +59,14 @@ def test_only_set_report_and_overwrite_do_what_they_say(folder: Path) -> None:
     assert (done.exit_code, done.output) == (0, "")
     assert not (folder / "fused/b.zarr").exists()
     assert json.loads(report.read_text())["scenes"][0]["scene"] == "a"
+    assert (
+        call("run", recipe, "--only", "a", "--set", "fusion.strategy=average", "--report", report).exit_code
+        == 0
+    )
+    report.write_text("[]")
+    refused = call("run", recipe, "--only", "a", "--set", "fusion.strategy=average", "--report", report)
+    assert (refused.exit_code, "r.json is there and is no report of batchfuse" in refused.stderr) == (2, True)
+    assert report.read_text() == "[]"
     refused = call("run", recipe, "--only", "a")
     assert refused.exit_code == 1
     assert "average in the store" in refused.stderr

@@ -81,6 +81,27 @@ def test_patterns_give_a_row_a_scene_and_the_mean(folder: Path) -> None:
         assert float(shown) == pytest.approx(np.mean([f[name] for f in both]), abs=5.1e-5)
 
 
+@pytest.mark.parametrize(("option", "name"), [("--csv", "t.csv"), ("--json", "t.json")])
+def test_a_table_of_ours_is_replaced_and_a_file_of_others_never(
+    folder: Path, option: str, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files = ["--sources", folder / "ir1.png", folder / "vis1.png", "--fused", folder / "f1.png"]
+    table = folder / name
+    table.touch()  # nothing of anybody's, as mktemp leaves it
+    assert call(*files, option, table, "-q").exit_code == 0
+    ours = table.read_bytes()
+    monkeypatch.setattr("batchfuse.evaluate.evaluate", lambda *_, **__: pytest.fail("was measured"))
+    for content in (b"scene;image", b"{}", b"scene,day\n", b"%PDF", b"\xff\xfes"):
+        table.write_bytes(content)
+        refused = call(*files, option, table, "-q")
+        assert (refused.exit_code, "was not written by `batchfuse evaluate`" in refused.output) == (2, True)
+        assert table.read_bytes() == content
+    monkeypatch.undo()
+    table.write_bytes(ours)
+    assert call(*files, option, table, "-q").exit_code == 0
+    assert table.read_bytes() == ours
+
+
 def test_processes_give_the_same_numbers(folder: Path) -> None:
     patterns = ["--sources", folder / "ir{n}.png", folder / "vis{n}.png", "--fused", folder / "f{n}.png"]
     one, two = (call(*patterns, "--json", "-q", "--workers", number).stdout for number in ("1", "2"))

@@ -199,6 +199,15 @@ def test_what_is_there_is_replaced_on_demand_only_and_foreign_folders_never(fold
     assert (folder / "wanted/scene.levels.zarr").exists()
     done("ir.png", "vis.jpg", "-o", "wanted/scene.zarr", "--overwrite")
     assert not (folder / "wanted/scene.levels.zarr").exists()
+    for name in ("theirs.tif", "theirs.png"):
+        content = (folder / "t.tif").read_bytes()
+        (folder / name).write_bytes(content)
+        refused = call("ir.png", "vis.jpg", "-o", name, "--overwrite")
+        assert (refused.exit_code, f"{name} is there and is no export of batchfuse" in refused.stderr) == (
+            1,
+            True,
+        )
+        assert (folder / name).read_bytes() == content
     (folder / "y.zarr").mkdir()
     (folder / "y.zarr/mine.txt").touch()
     refused = call("ir.png", "vis.jpg", "-o", "y.zarr", "--overwrite")

@@ -47,12 +47,15 @@ def check_files(csv_file: str | None, json_file: str | None, inputs: Sequence[st
 
 
 def _refuse_foreign(option: str, path: Path) -> None:
-    """RecipeError where a file that is there is none that `evaluate` has written, by how it begins."""
+    """RecipeError where a file that is there begins otherwise than what `evaluate` writes."""
     if not path.is_file():
         return
-    with path.open("rb") as file:
-        begins = file.read(len(JSON_BEGINS))
-    if not begins.startswith(CSV_BEGINS if option == "--csv" else JSON_BEGINS):
+    try:
+        with path.open("rb") as file:
+            begins = file.read(len(JSON_BEGINS))
+    except OSError as error:
+        raise RecipeError(f"{option} {path} can't be read ({error.strerror}): name another file") from None
+    if begins and not begins.startswith(CSV_BEGINS if option == "--csv" else JSON_BEGINS):
         raise RecipeError(
             f"{option} {path} is there and was not written by `batchfuse evaluate`: move it away, or name "
             "another file"

@@ -88,12 +88,13 @@ def run(
         print_plan(plan, chosen, verbose)
         sys.exit(1 if plan.failures else 0)
     from batchfuse.engine import run_plan
-    from batchfuse.report.report import check_writable
+    from batchfuse.report.report import check_is_free, check_writable
     from batchfuse.storage.beside import REPORT
 
     if report:
         if plan.claims is not None and report.resolve() != (plan.recipe.output_folder / REPORT).resolve():
             plan.claims.write(report, "the report of --report")
+        check_is_free(report)
         check_writable(report)
 
     if events:

@@ -14,14 +14,12 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from batchfuse.errors import RecipeError
-from batchfuse.system.notes import Kind, encoded
+from batchfuse.errors import RecipeError, said
+from batchfuse.system.notes import Kind, UnreadableError, encoded, read_note
 from batchfuse.system.partials import partial_path
 
-__all__ = ["FILE", "KIND", "Outcome", "Report", "check_writable", "replace_text", "versions"]
+__all__ = ["KIND", "Outcome", "Report", "check_is_free", "check_writable", "replace_text", "versions"]
 
-FILE = "report.json"
-"""Its name in the output folder."""
 PACKAGES = ("batchfuse", "torch", "numpy", "rasterio", "pyproj", "zarr", "dask", "numba")
 
 
@@ -87,7 +85,7 @@ class Report:
     """What a person should look at, of the run as a whole."""
     recipe_folder: str = ""
     """The folder that the recipe's relative paths start from."""
-    path: str = FILE
+    path: str = ""
     """The file beside the stores that has it."""
 
     @property
@@ -175,6 +173,17 @@ def check_writable(path: Path) -> None:
         probe.unlink()
     except OSError as error:
         raise unwritable(path, error) from error
+
+
+def check_is_free(path: Path) -> None:
+    """Raises RecipeError where something lies at ``path`` that is neither a report of ours nor empty."""
+    try:
+        if path.is_file() and path.stat().st_size:
+            read_note(path, KIND)
+    except (OSError, UnreadableError) as error:
+        raise RecipeError(
+            f"{path} is there and is no report of batchfuse ({said(error)}): name another place"
+        ) from None
 
 
 def unwritable(path: Path, error: OSError) -> RecipeError:
