@@ -24,7 +24,7 @@ from batchfuse.dask_pool import SETTINGS, shortly
 from batchfuse.errors import RecipeError
 from batchfuse.profile import BATCH_SYSTEMS, Profile
 from batchfuse.recipe_mistakes import nearest
-from batchfuse.worker_log import FOLDER
+from batchfuse.storage.beside import LOGS
 
 __all__ = ["Jobs", "job_arguments", "job_script", "jobs_told", "named_class", "silent", "will_never_start"]
 
@@ -96,7 +96,7 @@ def job_arguments(profile: Profile, folder: Path, needed: int) -> dict[str, Any]
     if cores < threads * processes:
         raise RecipeError(f"options.cores: found {cores}; {processes} x {threads} tiles at once need as many")
     memory = profile.memory_bytes or math.ceil(needed * SPARE / STEP) * STEP
-    logs = folder / FOLDER
+    logs = folder / LOGS
     given = options.pop("worker_extra_args", None) or []
     before = options.pop("job_script_prologue", None) or []
     scheduler = options.pop("scheduler_options", None) or {}

@@ -21,12 +21,11 @@ from batchfuse.plan import Failure, Plan
 from batchfuse.recipe import differences
 from batchfuse.report.progress import Progress, counted
 from batchfuse.retries import Retries
+from batchfuse.storage.beside import CAMPAIGN
 from batchfuse.system.notes import Kind, encoded, found_note, place_of
 
-__all__ = ["FILE", "Ready", "ready"]
+__all__ = ["Ready", "ready"]
 
-FILE = "campaign.json"
-"""Its name in the output folder."""
 FORMAT = 1
 NAMED = 3  # scenes that a warning names
 
@@ -67,7 +66,7 @@ def ready(plan: Plan, cluster: Cluster, overwrite: bool, progress: Progress, ret
     """
     if not plan.campaign or not plan.jobs:
         return Ready(plan.jobs)
-    path = plan.recipe.output_folder / FILE
+    path = plan.recipe.output_folder / CAMPAIGN
     with _refusals(path, "read"):
         place = place_of(path, KIND)
     kept = None if overwrite and len(plan.jobs) == len(plan.campaign) else _kept(path, plan)

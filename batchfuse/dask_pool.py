@@ -24,7 +24,8 @@ from batchfuse.cluster import Demand, Worker
 from batchfuse.errors import BlamedError, LostError, RecipeError, SceneError, said
 from batchfuse.place import device_named
 from batchfuse.report.progress import counted
-from batchfuse.worker_log import FOLDER, end_log, keep_log, this_worker
+from batchfuse.storage.beside import LOGS
+from batchfuse.worker_log import end_log, keep_log, this_worker
 
 __all__ = ["LOOK", "SETTINGS", "TOLD", "TOLD_AGAIN", "DaskPool", "shortly", "silenced"]
 
@@ -67,7 +68,7 @@ class DaskPool:
         self.slots = 1
         """See ``Pool``."""
         self._token, self._numbers = uuid.uuid4().hex, itertools.count()
-        self._run = _Run(self._token, version("batchfuse"), device, demand.folder / FOLDER if logs else None)
+        self._run = _Run(self._token, version("batchfuse"), device, demand.folder / LOGS if logs else None)
         self._met: dict[str, Worker] = {}
         self._ended = threading.Event()
         self._alone = time.monotonic()

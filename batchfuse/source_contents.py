@@ -15,13 +15,13 @@ from batchfuse.errors import StoreError
 from batchfuse.files import replace_file
 from batchfuse.imagery.files import SAMPLES, content_of, sample_of
 from batchfuse.imagery.scene import Source, SourceFile
+from batchfuse.storage.beside import contents_path
 from batchfuse.storage.files import refusals
 from batchfuse.system.notes import Kind, encoded, forget_notes, found_note, place_of
 
 __all__ = [
     "Compared",
     "compared_contents",
-    "contents_path",
     "foreign_contents",
     "forget_contents",
     "keep_contents",
@@ -30,11 +30,6 @@ __all__ = [
 
 KEYS = ("sha256", "size", "changed")
 """What is kept of a file: the checksum of its bytes, how many they are, its time of change in ns."""
-
-
-def contents_path(store: Path) -> Path:
-    """Where the checksums of the sources of a store are kept: ``<scene>.checksums.json`` beside it."""
-    return store.with_suffix(".checksums.json")
 
 
 def foreign_contents(store: Path) -> tuple[str, ...]:

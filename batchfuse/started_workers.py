@@ -25,7 +25,7 @@ from batchfuse.dask_pool import LOOK, SETTINGS, TOLD, TOLD_AGAIN, DaskPool, shor
 from batchfuse.errors import RecipeError
 from batchfuse.profile import Profile, is_batch_system
 from batchfuse.report.progress import counted, sized
-from batchfuse.worker_log import FOLDER
+from batchfuse.storage.beside import LOGS
 from batchfuse.workers import Place, spared_from_interrupts
 
 __all__ = ["StartedPool"]
@@ -52,7 +52,7 @@ class StartedPool(DaskPool):
         self._renewed = 0
         self._asked = -ASKED
         self._asked_again = -TOLD_AGAIN
-        self._logs = demand.folder / FOLDER
+        self._logs = demand.folder / LOGS
         self._windows_each: int | None = None
         self._job_size = ""
         self._cluster = self._started()
@@ -95,9 +95,9 @@ class StartedPool(DaskPool):
                 f"{counted(options['cores'], 'core')} and {sized(parse_bytes(options['memory']))}"
             )
             self._logs = Path(options["log_directory"])
-            for folder in (self._logs, demand.folder / FOLDER):
+            for folder in (self._logs, demand.folder / LOGS):
                 folder.mkdir(parents=True, exist_ok=True)
-            _sweep(demand.folder / FOLDER)
+            _sweep(demand.folder / LOGS)
         if "silence_logs" in inspect.signature(found).parameters:
             options["silence_logs"] = logging.CRITICAL
         try:

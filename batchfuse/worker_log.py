@@ -24,10 +24,8 @@ from typing import Any, Self
 from batchfuse.errors import BatchfuseError
 from batchfuse.report.events import event_line
 
-__all__ = ["FOLDER", "Task", "end_log", "keep_log", "noted", "taken_fault", "this_worker"]
+__all__ = ["Task", "end_log", "keep_log", "noted", "taken_fault", "this_worker"]
 
-FOLDER = "logs"
-"""Its name in the output folder."""
 JOBS = ("SLURM_JOB_ID", "PBS_JOBID", "LSB_JOBID", "OAR_JOB_ID", "CONDOR_JOB_ID", "JOB_ID")
 """Where batch systems tell a process which job it is part of; the last is SGE's."""
 

@@ -17,7 +17,6 @@ from rasters import NORTH_UP, photo, write_raster
 
 import batchfuse
 from batchfuse import campaign_passes, retries
-from batchfuse.campaign import FILE
 from batchfuse.campaign_passes import Found, measured_over
 from batchfuse.cluster import Cluster, opened_cluster
 from batchfuse.errors import RecipeError, SourceAwayError
@@ -27,6 +26,7 @@ from batchfuse.imagery.scene import Source
 from batchfuse.plan import make_plan
 from batchfuse.recipe import Profile
 from batchfuse.retries import Retries
+from batchfuse.storage.beside import CAMPAIGN
 from batchfuse.storage.store import Store
 
 INPUTS = {"thermal": "{scene}_thermal.tif", "optical": "{scene}_optical.tif"}
@@ -211,19 +211,19 @@ def test_a_second_run_keeps_the_ranges_and_the_stores(
 ) -> None:
     write_campaign(tmp_path)
     batchfuse.run(recipe_of(tmp_path))
-    kept = (tmp_path / "fused" / FILE).read_bytes()
+    kept = (tmp_path / "fused" / CAMPAIGN).read_bytes()
     monkeypatch.setattr("batchfuse.campaign.measured_over", None)  # it is not called
     report = batchfuse.run(recipe_of(tmp_path))
     assert [o.status for o in report.outcomes] == ["kept"] * 3
     assert report.warnings == ()
-    assert (tmp_path / "fused" / FILE).read_bytes() == kept
+    assert (tmp_path / "fused" / CAMPAIGN).read_bytes() == kept
 
 
 def test_the_ranges_are_those_of_all_scenes_also_with_only(tmp_path: Path) -> None:
     write_campaign(tmp_path)
     batchfuse.run(recipe_of(tmp_path, output={"path": "one"}), only="a")
     batchfuse.run(recipe_of(tmp_path, output={"path": "all"}))
-    one, every = (json.loads((tmp_path / folder / FILE).read_text()) for folder in ("one", "all"))
+    one, every = (json.loads((tmp_path / folder / CAMPAIGN).read_text()) for folder in ("one", "all"))
     assert one == every
     assert not (tmp_path / "one/b.zarr").exists()
     records = [Store.open(tmp_path / folder / "a.zarr").record["sources"] for folder in ("one", "all")]
@@ -235,7 +235,7 @@ def test_the_kept_ranges_are_the_same_bytes_whatever_the_threads_and_the_order(t
     for threads in (1, 4):
         recipe = recipe_of(tmp_path, output={"path": f"in{threads}"})
         batchfuse.run(recipe, Profile(threads=threads), only="a")
-    assert (tmp_path / "in1" / FILE).read_bytes() == (tmp_path / "in4" / FILE).read_bytes()
+    assert (tmp_path / "in1" / CAMPAIGN).read_bytes() == (tmp_path / "in4" / CAMPAIGN).read_bytes()
 
 
 def test_tasks_and_what_they_give_back_can_go_to_other_processes(tmp_path: Path) -> None:
@@ -261,7 +261,7 @@ class Pickling:
 def test_a_scene_that_comes_later_gets_the_kept_ranges_and_a_warning(tmp_path: Path) -> None:
     write_campaign(tmp_path)
     batchfuse.run(recipe_of(tmp_path))
-    ranges = json.loads((tmp_path / "fused" / FILE).read_text())["ranges"]
+    ranges = json.loads((tmp_path / "fused" / CAMPAIGN).read_text())["ranges"]
     write_campaign(tmp_path, "abcd")
     report = batchfuse.run(recipe_of(tmp_path))
     assert [o.status for o in report.outcomes] == ["kept", "kept", "kept", "complete"]
@@ -273,16 +273,16 @@ def test_a_scene_that_comes_later_gets_the_kept_ranges_and_a_warning(tmp_path: P
     assert [[s["scaling"]["low"], s["scaling"]["high"]] for s in scalings] == list(ranges.values())
     anew = batchfuse.run(recipe_of(tmp_path), overwrite=True)
     assert anew.warnings == ()
-    assert json.loads((tmp_path / "fused" / FILE).read_text())["ranges"] != ranges
+    assert json.loads((tmp_path / "fused" / CAMPAIGN).read_text())["ranges"] != ranges
 
 
 def test_overwriting_one_scene_keeps_the_ranges_of_the_others(tmp_path: Path) -> None:
     write_campaign(tmp_path)
     batchfuse.run(recipe_of(tmp_path))
-    kept = (tmp_path / "fused" / FILE).read_bytes()
+    kept = (tmp_path / "fused" / CAMPAIGN).read_bytes()
     write_campaign(tmp_path, "abcd")
     assert batchfuse.run(recipe_of(tmp_path), only="a", overwrite=True).exit_code == 0
-    assert (tmp_path / "fused" / FILE).read_bytes() == kept
+    assert (tmp_path / "fused" / CAMPAIGN).read_bytes() == kept
     assert [o.status for o in batchfuse.run(recipe_of(tmp_path), only="[bc]").outcomes] == ["kept"] * 2
 
 
@@ -298,7 +298,7 @@ def test_a_changed_input_is_warned_about_and_only_its_own_store_refused(tmp_path
 def test_a_store_of_other_ranges_is_refused_with_both_named(tmp_path: Path) -> None:
     write_campaign(tmp_path)
     batchfuse.run(recipe_of(tmp_path))
-    path = tmp_path / "fused" / FILE
+    path = tmp_path / "fused" / CAMPAIGN
     stored = json.loads(path.read_text())
     low, high = stored["ranges"]["thermal"]
     stored["ranges"]["thermal"] = [low, high + 7]
@@ -323,11 +323,11 @@ def test_a_file_that_holds_no_ranges_stays_and_the_ranges_are_kept_beside_it(
 ) -> None:
     write_campaign(tmp_path)
     (tmp_path / "fused").mkdir()
-    (tmp_path / "fused" / FILE).write_bytes(content)
+    (tmp_path / "fused" / CAMPAIGN).write_bytes(content)
     report = batchfuse.run(recipe_of(tmp_path))
     assert report.exit_code == 0
     assert any("campaign.json is no campaign of batchfuse (" in warning for warning in report.warnings)
-    assert (tmp_path / "fused" / FILE).read_bytes() == content
+    assert (tmp_path / "fused" / CAMPAIGN).read_bytes() == content
     kept = (tmp_path / "fused/campaign-1.json").read_bytes()
     assert batchfuse.run(recipe_of(tmp_path)).exit_code == 0
     assert (tmp_path / "fused/campaign-1.json").read_bytes() == kept
@@ -341,7 +341,7 @@ def test_a_file_that_holds_no_ranges_stays_and_the_ranges_are_kept_beside_it(
 def test_ranges_of_a_later_version_are_refused(tmp_path: Path) -> None:
     write_campaign(tmp_path)
     batchfuse.run(recipe_of(tmp_path))
-    path = tmp_path / "fused" / FILE
+    path = tmp_path / "fused" / CAMPAIGN
     path.write_text(json.dumps({**json.loads(path.read_text()), "format": 99, "ranges": "other"}))
     with pytest.raises(RecipeError, match=r"campaign.json has format 99, not 1: update batchfuse"):
         batchfuse.run(recipe_of(tmp_path))
@@ -361,7 +361,7 @@ def test_a_scene_that_cannot_be_read_fails_alone_and_counts_in_no_range(tmp_path
     assert "c_thermal.tif can't be read" in (report.outcomes[2].reason or "")
     assert "d_thermal.tif has no valid pixel" in (report.outcomes[3].reason or "")
     assert any("2 scenes (c, d) could not be read" in warning for warning in report.warnings)
-    stored = json.loads((tmp_path / "fused" / FILE).read_text())
+    stored = json.loads((tmp_path / "fused" / CAMPAIGN).read_text())
     assert list(stored["scenes"]) == ["a", "b"]
     for role, every in zip(INPUTS, wanted, strict=True):
         low, high = stored["ranges"][role]
@@ -378,7 +378,7 @@ def test_a_run_that_ends_at_a_scene_that_cannot_be_read_keeps_no_ranges_without_
     (tmp_path / "b_thermal.tif").write_bytes(whole)
     report = batchfuse.run(recipe)
     assert (report.exit_code, report.warnings) == (0, ())
-    assert list(json.loads((tmp_path / "fused" / FILE).read_text())["scenes"]) == ["a", "b"]
+    assert list(json.loads((tmp_path / "fused" / CAMPAIGN).read_text())["scenes"]) == ["a", "b"]
 
 
 @pytest.mark.parametrize("strategy", ["mean", "detail"])
@@ -403,7 +403,7 @@ def test_a_run_stopped_while_it_measures_leaves_no_ranges_and_goes_on_later(
         report = batchfuse.run(recipe_of(tmp_path))
     assert report.exit_code == 130
     assert [o.status for o in report.outcomes] == ["not started"] * 3
-    assert not (tmp_path / "fused" / FILE).exists()
+    assert not (tmp_path / "fused" / CAMPAIGN).exists()
     assert batchfuse.run(recipe_of(tmp_path)).exit_code == 0
 
 

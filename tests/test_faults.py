@@ -39,7 +39,7 @@ from batchfuse.profile import Profile
 from batchfuse.recipe import Export
 from batchfuse.report.progress import FusedTile, Silence
 from batchfuse.report.report import Outcome
-from batchfuse.source_contents import contents_path
+from batchfuse.storage.beside import contents_path
 
 pytestmark = pytest.mark.timeout(600)  # processes begin and end within one test
 

@@ -17,7 +17,8 @@ import pytest
 
 from batchfuse.errors import BusyError, RecipeError
 from batchfuse.storage import lease
-from batchfuse.storage.lease import NAME, STALE, Holder, Lease, fault_of, holder_of
+from batchfuse.storage.beside import LEASE
+from batchfuse.storage.lease import STALE, Holder, Lease, fault_of, holder_of
 
 HERE = Holder.here()
 THEIRS = "0" * 32
@@ -25,9 +26,9 @@ THEIRS = "0" * 32
 
 def left_behind(folder: Path, holder: Holder, seconds_ago: float = 0) -> None:
     """A lease of somebody else's, with its last heartbeat some time ago."""
-    (folder / NAME).write_text(holder.to_json())
+    (folder / LEASE).write_text(holder.to_json())
     beat = time.time() - seconds_ago
-    os.utime(folder / NAME, (beat, beat))
+    os.utime(folder / LEASE, (beat, beat))
 
 
 @pytest.fixture
@@ -41,7 +42,7 @@ def sleeper() -> Iterator[int]:
 def test_a_lease_is_there_while_it_is_held_and_gone_afterwards(tmp_path: Path) -> None:
     with Lease(tmp_path) as held:
         assert holder_of(tmp_path) == held.holder
-        assert json.loads((tmp_path / NAME).read_text())["process"] == os.getpid()
+        assert json.loads((tmp_path / LEASE).read_text())["process"] == os.getpid()
     assert list(tmp_path.iterdir()) == []
 
 
@@ -52,7 +53,7 @@ def test_a_second_run_is_refused_with_the_host_and_process_of_the_first(tmp_path
     left_behind(tmp_path, first, seconds_ago=10 * STALE)  # on one machine the process itself tells
     with pytest.raises(BusyError, match=rf"process {sleeper} on {HERE.host}.*batchfuse status"):
         Lease(tmp_path).__enter__()
-    assert (tmp_path / NAME).read_text() == first.to_json()
+    assert (tmp_path / LEASE).read_text() == first.to_json()
 
 
 def test_the_lease_of_a_dead_process_is_taken_over_at_once(tmp_path: Path) -> None:
@@ -115,7 +116,7 @@ NO_LEASE: dict[str, Callable[[Path], object]] = {
 
 @pytest.mark.parametrize("what", NO_LEASE)
 def test_a_file_that_is_no_lease_is_refused_in_one_line_and_stays(tmp_path: Path, what: str) -> None:
-    NO_LEASE[what](tmp_path / NAME)
+    NO_LEASE[what](tmp_path / LEASE)
     assert holder_of(tmp_path) is None
     with pytest.raises(
         RecipeError, match=r"can't be read \(.*\): if no run writes here, delete it"
@@ -123,17 +124,17 @@ def test_a_file_that_is_no_lease_is_refused_in_one_line_and_stays(tmp_path: Path
         Lease(tmp_path).__enter__()
     assert str(refused.value).isprintable()
     assert fault_of(tmp_path) == str(refused.value)
-    assert [path.name for path in tmp_path.iterdir()] == [NAME]
+    assert [path.name for path in tmp_path.iterdir()] == [LEASE]
 
 
 def test_an_empty_lease_may_be_one_that_is_being_written(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(lease, "PAUSE", 0.0)
-    (tmp_path / NAME).touch()
+    (tmp_path / LEASE).touch()
     with pytest.raises(BusyError, match="changes hands"):
         Lease(tmp_path).__enter__()
-    os.utime(tmp_path / NAME, (0, 0))
+    os.utime(tmp_path / LEASE, (0, 0))
     with pytest.raises(RecipeError, match="delete it"):
         Lease(tmp_path).__enter__()
 
@@ -177,7 +178,7 @@ def test_a_claim_of_a_run_that_died_is_in_nobodys_way(
 ) -> None:
     dead = replace(HERE, machine="elsewhere", token=THEIRS)
     left_behind(tmp_path, dead, 2 * STALE)
-    claim = tmp_path / f"{NAME}.{hashlib.sha256(dead.to_json().encode()).hexdigest()[:32]}.claim.partial"
+    claim = tmp_path / f"{LEASE}.{hashlib.sha256(dead.to_json().encode()).hexdigest()[:32]}.claim.partial"
     claim.touch()
     monkeypatch.setattr(lease, "PAUSE", 0.0)
     with pytest.raises(BusyError, match="changes hands"):
@@ -191,9 +192,9 @@ def test_a_claim_of_a_run_that_died_is_in_nobodys_way(
 def test_the_heart_beats(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lease, "BEAT", 0.01)
     with Lease(tmp_path):
-        os.utime(tmp_path / NAME, (0, 0))
+        os.utime(tmp_path / LEASE, (0, 0))
         for _ in range(500):
-            if (tmp_path / NAME).stat().st_mtime > 0:
+            if (tmp_path / LEASE).stat().st_mtime > 0:
                 return
             time.sleep(0.01)
     raise AssertionError("no heartbeat")
@@ -210,7 +211,7 @@ def test_a_run_whose_lease_was_taken_over_is_told_and_leaves_it(
         left_behind(tmp_path, theirs)
         assert heard.wait(5)
     assert "on elsewhere" in told[0]
-    assert (tmp_path / NAME).read_text() == theirs.to_json()
+    assert (tmp_path / LEASE).read_text() == theirs.to_json()
 
 
 def test_a_folder_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:

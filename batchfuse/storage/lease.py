@@ -23,12 +23,11 @@ from typing import Any
 import psutil
 
 from batchfuse.errors import BusyError, RecipeError, may_pass
+from batchfuse.storage.beside import LEASE
 from batchfuse.system.notes import Kind, UnreadableError, encoded, read_note
 
-__all__ = ["NAME", "Holder", "Lease", "fault_of", "holder_of"]
+__all__ = ["Holder", "Lease", "fault_of", "holder_of"]
 
-NAME = ".batchfuse-lease.json"
-"""Name of the file in the output folder."""
 BEAT = 10.0  # seconds between heartbeats
 STALE = 60.0  # seconds without one after which the lease of another host counts as left behind
 TRIES, PAUSE = 50, 0.1  # for the lease while others, too, find a stale one; seconds between
@@ -94,7 +93,7 @@ class Lease:
 
     def __init__(self, folder: Path, on_loss: Callable[[str], None] | None = None) -> None:
         """``on_loss`` is told, in a line, if another run takes the lease over."""
-        self.path = folder / NAME
+        self.path = folder / LEASE
         self.holder = Holder.here()
         self._on_loss = on_loss
         self._ended = threading.Event()
@@ -143,7 +142,7 @@ class Lease:
                 f"({why}). Wait for it or stop it; `batchfuse status {self.path.parent}` says how far it is"
             )
         name = hashlib.sha256(found.to_json().encode()).hexdigest()[:32]
-        claim = self.path.with_name(f"{NAME}.{name}.claim.partial")
+        claim = self.path.with_name(f"{LEASE}.{name}.claim.partial")
         with self._written() as partial:
             if not _made_alone(claim, self.holder.to_json()):
                 if _age(claim) >= STALE:  # whoever made it died within that moment
@@ -160,7 +159,7 @@ class Lease:
     @contextmanager
     def _written(self) -> Iterator[Path]:
         """The lease under a name of its own, which is gone afterwards."""
-        partial = self.path.with_name(f"{NAME}.{self.holder.token}.partial")
+        partial = self.path.with_name(f"{LEASE}.{self.holder.token}.partial")
         try:
             partial.write_text(self.holder.to_json(), encoding="utf-8")
             yield partial
@@ -200,7 +199,7 @@ def _made_alone(path: Path, text: str) -> bool:
 
 def holder_of(folder: Path) -> Holder | None:
     """The run that writes into a folder at this moment, if any; None where its lease can't be read."""
-    path = folder / NAME
+    path = folder / LEASE
     try:
         found = _read(path)
     except RecipeError:
@@ -211,7 +210,7 @@ def holder_of(folder: Path) -> Holder | None:
 def fault_of(folder: Path) -> str | None:
     """Why the lease of a folder can't be read, in a line with the remedy; None if it can, or is not there."""
     try:
-        _read(folder / NAME)
+        _read(folder / LEASE)
     except RecipeError as error:
         return str(error)
     return None
@@ -227,7 +226,7 @@ def _alive(holder: Holder, path: Path) -> str:
 
 def _age(path: Path) -> float:
     """Seconds since the last heartbeat, by the file server's own clock: hosts' clocks differ."""
-    probe = path.with_name(f"{NAME}.{uuid.uuid4().hex}.partial")
+    probe = path.with_name(f"{LEASE}.{uuid.uuid4().hex}.partial")
     try:
         beat = path.stat().st_mtime
     except FileNotFoundError:
