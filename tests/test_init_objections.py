@@ -53,6 +53,21 @@ def test_images_that_do_not_belong_together_are_never_paired(tmp_path: Path, fil
 
 
 @pytest.mark.parametrize(
+    "files",
+    [
+        "flight_T.tif flight_W.tif",
+        "site_T.tif site_V.tif",
+        "thermal_2000m.tif rgb_2048m.tif",
+        "thermal_2048x2000.tif rgb_1990x1980.tif",
+        "may_thermal.tif maybe_rgb.tif",
+    ],
+)
+def test_letters_of_modalities_and_numbers_of_pixels_are_no_objection(tmp_path: Path, files: str) -> None:
+    make(tmp_path, Layout("", files, {}))
+    assert len(sketched(tmp_path).chosen.names) == 1
+
+
+@pytest.mark.parametrize(
     ("files", "why"),
     [
         ("sub-07/sub-07_T1w.nii sub-08/sub-08_T1w.nii", "sub-07 and sub-08: another person"),

@@ -29,8 +29,9 @@ CLOCK = re.compile(r"(?:[T_\-]?)([01]\d|2[0-3])[_\-:.]?([0-5]\d)(?:[_\-:.]?([0-5
 COUNTED = re.compile(
     r"(?:^|[^a-z])(flight|mission|sortie|campaign|session|visit|timepoint|day|week|month|patient|subject|case"
     r"|site|field|plot|area|parcel|tile|block)"
-    r"[_\-]?(\d+|[a-z](?![a-z]))"
+    r"[_\-]?(\d+|[a-h](?![a-z]))"
 )
+"""What is counted, by numbers or the first letters: flight_T and flight_W are one flight's."""
 SHARD = re.compile(r"-(\d{10})-(\d{10})$")
 """Where in an image a part of it begins, as Google Earth Engine writes it at the end of a name."""
 TILE = re.compile(r"(?<![A-Za-z0-9])T?(\d\d[C-HJ-NP-X][A-HJ-NP-Z][A-HJ-NP-V])(?![A-Za-z0-9])")
@@ -38,7 +39,8 @@ TILE = re.compile(r"(?<![A-Za-z0-9])T?(\d\d[C-HJ-NP-X][A-HJ-NP-Z][A-HJ-NP-V])(?!
 DAY = re.compile(r"(?<!\d)((?:19|20)\d\d)([-_.]?)(0[1-9]|1[0-2])\2(0[1-9]|[12]\d|3[01])(?!\d)")
 """A date wherever it stands: cam20230701, 2023-07-01T10-15."""
 STAMP = re.compile(r"(?:19|20)\d{2}-?\d\d-?\d\d(?:[t_-]?\d{6})?")
-YEAR = re.compile(r"(?<!\d)(19[7-9]\d|20[0-4]\d)(?!\d)")
+YEAR = re.compile(r"(?<![\dx])(19[7-9]\d|20[0-4]\d)(?![\dA-Za-z])")
+"""A number with a unit behind it is none: 2048px, 2000m, 1990x1080."""
 LETTERS = re.compile(r"[^\W\d_]+")
 WORD = re.compile(r"[a-z]+\d*|\d+")
 
