@@ -326,7 +326,7 @@ def test_a_file_that_holds_no_ranges_stays_and_the_ranges_are_kept_beside_it(
     (tmp_path / "fused" / CAMPAIGN).write_bytes(content)
     report = batchfuse.run(recipe_of(tmp_path))
     assert report.exit_code == 0
-    assert any("campaign.json is no campaign of batchfuse (" in warning for warning in report.warnings)
+    assert any("campaign.json holds no campaign of batchfuse (" in warning for warning in report.warnings)
     assert (tmp_path / "fused" / CAMPAIGN).read_bytes() == content
     kept = (tmp_path / "fused/campaign-1.json").read_bytes()
     assert batchfuse.run(recipe_of(tmp_path)).exit_code == 0

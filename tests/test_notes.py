@@ -55,7 +55,7 @@ def test_what_is_no_note_of_ours_is_left_alone_and_the_next_name_taken(tmp_path:
     place = place_of(path, KIND)
     assert place.path == tmp_path / "report-1.json"
     (line,) = place.left
-    assert line.startswith(f"{path} is no report of batchfuse (")
+    assert line.startswith(f"{path} holds no report of batchfuse (")
     assert line.endswith(") and is left alone")
     assert "\n" not in line
     place.path.write_bytes(OURS)

@@ -102,7 +102,7 @@ def test_another_programs_report_tells_nothing(folder: Path, content: str) -> No
     (folder / "report.json").write_text(content)
     found = status_of(folder)
     assert [scene.scene for scene in found.scenes] == ["done", "partial"]
-    assert any("report.json is no report of batchfuse (" in line for line in found.lines(verbose=False))
+    assert any("report.json holds no report of batchfuse (" in line for line in found.lines(verbose=False))
     for store in folder.glob("*.zarr"):
         shutil.rmtree(store)
     with pytest.raises(StoreError, match="has neither stores nor a report of batchfuse"):
@@ -113,7 +113,7 @@ def test_a_run_beside_a_report_of_others_has_its_own_which_is_the_one_that_is_as
     (folder / "report.json").write_text("[" * 100_000)
     report = batchfuse.run(recipe_of(folder.parent, tiles={"size": 64}), only="[dpf]*")
     assert report.path == str(folder / "report-1.json")
-    assert "report.json is no report of batchfuse (nested too deeply)" in report.warnings[0]
+    assert "report.json holds no report of batchfuse (nested too deeply)" in report.warnings[0]
     assert (folder / "report.json").read_text() == "[" * 100_000
     assert unfinished(folder) == {"failed"}
     states = {scene.scene: scene.state for scene in status_of(folder).scenes}

@@ -190,7 +190,7 @@ def _ours(path: Path, kind: Kind) -> Note | str | None:
         if error.errno not in NOT_OURS:
             raise
         why = str(error.strerror)
-    return f"{path} is no {kind.name} of batchfuse ({why}) and is left alone"
+    return f"{path} holds no {kind.name} of batchfuse ({why}) and is left alone"
 
 
 def bytes_of(path: Path, most: int = MOST) -> bytes:
