@@ -156,6 +156,7 @@ def make_plan(
     failures = [f for f in _incomplete(recipe, discovered, only) if names is None or f.scene in names]
     left_out: list[Job] = []
     choice = Choice(only, names)
+    wanted_names = {scene.name for scene in scenes}
     for scene in discovered.scenes if recipe.scaling == "campaign" else scenes:
         try:
             with bugs_told():
@@ -163,7 +164,7 @@ def make_plan(
             for job in made:
                 (jobs if choice.takes(job, scene) else left_out).append(job)
         except SceneError as error:
-            if scene in scenes:
+            if scene.name in wanted_names:
                 passing = _may_pass(scene, error, was_there=found is None)
                 waiting = scene if passing else None
                 failures.append(Failure(scene.name, str(error), waiting, error.behind))
