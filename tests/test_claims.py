@@ -190,6 +190,17 @@ def test_names_that_differ_in_case_are_one_where_the_file_system_says_so(
             found.write(tmp_path / "k.zarr", "the store of k")
 
 
+def test_a_letter_with_its_accent_apart_is_the_same_name_where_case_is_ignored(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As macOS has it."""
+    monkeypatch.setattr(claims, "_ignores_case", lambda _: True)
+    found = Claims("move it")
+    found.write(tmp_path / "\u00e9.zarr", "the store")
+    with pytest.raises(RecipeError, match="would both be written"):
+        found.write(tmp_path / "e\u0301.zarr", "another store")
+
+
 def test_what_is_read_late_is_compared_with_what_is_written(tmp_path: Path) -> None:
     found = Claims("move it")
     found.write(tmp_path / "K.zarr", "the store of K")

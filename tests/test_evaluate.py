@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -283,6 +284,22 @@ def test_where_an_image_is_invalid_nothing_is_measured(tmp_path: Path) -> None:
             value == pytest.approx(wanted[name], rel=1e-12) if value is not None else np.isnan(wanted[name])
         )
     assert scene["share"] == pytest.approx(1200 / 4200)
+
+
+@pytest.mark.parametrize(
+    ("shape", "counts"),
+    [((4000, 6200), (3, 3)), ((2100, 9000), (2, 4)), ((20_001, 900), (9, 1)), ((700, 6000), (1, 5))],
+)
+def test_windows_lie_in_the_middle_of_equal_parts(shape: tuple[int, int], counts: tuple[int, int]) -> None:
+    found = [(w.start, w.stop) for w in windows.measured_windows(shape)]
+    middles = [
+        [n * (2 * part + 1) / (2 * count) for part in range(count)]
+        for n, count in zip(shape, counts, strict=True)
+    ]
+    assert len(found) == counts[0] * counts[1]
+    for (start, stop), middle in zip(found, product(*middles), strict=True):
+        assert [b - a for a, b in zip(start, stop, strict=True)] == [min(1024, n) for n in shape]
+        assert np.abs(np.add(start, stop) / 2 - middle).max() <= 0.5
 
 
 def test_a_large_scene_is_measured_in_windows_spread_over_it(
