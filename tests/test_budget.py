@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -13,10 +15,14 @@ from click.testing import CliRunner
 from rasters import photo, write_raster
 
 import batchfuse
+from batchfuse import budget
 from batchfuse.budget import Need, memory_of_a_worker, told_want, windows_of_a_tile, within_memory
 from batchfuse.cli import commands
+from batchfuse.imagery.scaling import Scaling
 from batchfuse.job import Job
+from batchfuse.picture import draw_quicklook
 from batchfuse.profile import Profile
+from batchfuse.report.mosaic import Mosaic
 
 
 @pytest.fixture
@@ -96,6 +102,28 @@ def finer_job(folder: Path, size: int, turn: float = 0.0, dtype: str = "uint16")
         with rasterio.open(folder / f"{name}.tif", "w", **kept, **size_of):
             pass
     return job_of(folder, reference="one", tiles={"size": size})
+
+
+@pytest.mark.parametrize("colours", [1, 3])
+def test_the_picture_of_a_scene_takes_what_is_promised_for_it(tmp_path: Path, colours: int) -> None:
+    shape = (700, 740)
+    ramp = np.linspace(0, 1, 700 * 740).reshape(1, *shape)
+    for name, bands in (("a", 1), ("b", colours)):
+        options = {"photometric": "RGB"} if bands == 3 else {}
+        write_raster(tmp_path / f"{name}.tif", np.ones((bands, *shape), np.uint8), **options)
+    job = job_of(tmp_path, reference="two")
+    pieces = [
+        SimpleNamespace(first=(0, 0), total=ramp.repeat(n, 0), many=np.ones(shape, np.int32))
+        for n in (1, colours, colours)
+    ]
+    scalings = [Scaling(0, 1, 0, 1, 1, 1, 0)] * 2
+    tracemalloc.start()
+    mosaic = Mosaic.of(shape, 3)
+    mosaic.add(pieces)
+    draw_quicklook(job, scalings, mosaic, tmp_path / "x.quicklook.png")
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert 0.25 * (promised := Need.of([job]).process - budget.PROCESS_BYTES) <= peak <= promised
 
 
 def test_of_a_finer_source_so_much_is_counted_as_is_read_at_once(tmp_path: Path) -> None:

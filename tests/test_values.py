@@ -225,6 +225,17 @@ def test_every_type_of_output(tmp_path: Path, dtype: str, units: str) -> None:
         assert off(store, images, dtype, units, merge=brightest_of) <= 0, two
 
 
+@pytest.mark.parametrize("units", ["reference", "unit"])
+def test_a_store_has_the_references_unit_where_it_has_its_values(tmp_path: Path, units: str) -> None:
+    write_scene(tmp_path, "x", [IMAGES["bytes"], IMAGES["floats around zero"]])
+    for role, unit in (("a", "m"), ("b", "K")):
+        with rasterio.open(tmp_path / f"x_{role}.tif", "r+") as dataset:
+            dataset.units = (unit,)
+    run(tmp_path, 2, output={"units": units})
+    with rasterio.open(tmp_path / "fused/x.zarr") as dataset:
+        assert dataset.units == ("K" if units == "reference" else None,)
+
+
 @pytest.mark.parametrize(
     "ends",
     [
