@@ -29,6 +29,12 @@ def test_what_moves_a_cursor_or_is_no_text_is_escaped_and_letters_are_themselves
     assert printable_lines("one\x1b\ntwo\u202e") == "one\\x1b\ntwo\\u202e"
 
 
+def test_each_byte_that_is_no_text_is_shown_as_that_byte_and_half_a_letter_by_its_number() -> None:
+    for byte in range(0x80, 0x100):
+        assert printable(os.fsdecode(bytes([byte]))) == f"\\x{byte:02x}"
+    assert printable("\ud800\udc7f\udd00") == r"\ud800\udc7f\udd00"
+
+
 @pytest.mark.parametrize("indent", [None, 2])
 def test_json_comes_back_as_it_was_and_has_nothing_in_it_for_a_terminal(indent: int | None) -> None:
     value = {HOSTILE: [HOSTILE, 1.5, True, None], "é": "火"}
