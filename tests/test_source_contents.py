@@ -6,20 +6,27 @@ import json
 import os
 import shutil
 from collections.abc import Iterator
+from dataclasses import fields, replace
+from itertools import product
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from affine import Affine
-from rasters import NORTH_UP, write_raster
+from rasters import NORTH_UP, UTM32, write_raster
 from test_engine import tree
 
 import batchfuse
 from batchfuse import job, scene_jobs
 from batchfuse.fusion import methods
+from batchfuse.geometry.grid import Grid
+from batchfuse.geometry.volume_grid import VolumeGrid
 from batchfuse.imagery import files
+from batchfuse.imagery.align import align
 from batchfuse.imagery.files import identified, sample_of
+from batchfuse.imagery.scene import Band, MaskRule, QualityMask, Source, SourceFile
+from batchfuse.imagery.understood import place_of, understood
 from batchfuse.report.report import Outcome
 from batchfuse.storage.store import Store
 
@@ -241,6 +248,44 @@ def test_pixels_of_another_version_are_refused(
         newer = methods.Method(whose, known.fuser, known.strategies, known.default_weights, "", 2)
         monkeypatch.setitem(methods._REGISTERED, whose, newer)
     assert f"pixels.{whose}: 1 in the store, 2 now" in (run(tmp_path).reason or "")
+
+
+FILE = SourceFile(Path("a.tif"), 1, "0", ((1, 0),))
+PLACE = Grid((6, 5), NORTH_UP, UTM32)
+BANDS = (Band(0, 1, "one", 1.0, 0.0, None), Band(0, 2, "two", 1.0, 0.0, None))
+SOURCE = Source("a", (FILE,), PLACE, "uint16", BANDS)
+OF_A_BAND = {"file": 1, "number": 7, "scale": 2.0, "offset": -1.0, "nodata": 9.0}
+OF_A_SOURCE = {
+    "place": Grid((6, 5), NORTH_UP @ Affine.translation(0.25, 0), UTM32),
+    "dtype": "int16",
+    "masks": ((0, 1),),
+    "alphas": ((0, 2),),
+    "quality": QualityMask(FILE, MaskRule(), masked=True, nodata=3.0),
+    "palette": ((1, 2, 3, 255),),
+    "bits": 4,
+    "units": "K",
+}
+NOT_OF_PIXELS = {"name", "role", "files", "bands", "block", "labels", "warnings", "orientation"}
+
+
+def test_all_that_a_header_decides_of_pixels_is_remembered_and_of_each_band() -> None:
+    known = {field.name for kind in (Band, Source) for field in fields(kind)}
+    assert known == OF_A_BAND.keys() | OF_A_SOURCE.keys() | NOT_OF_PIXELS
+    alignment = align(PLACE, PLACE)
+    found = [understood(SOURCE, alignment)]
+    for (key, value), which in product(OF_A_BAND.items(), (0, 1)):
+        bands = [replace(band, **{key: value}) if i == which else band for i, band in enumerate(BANDS)]
+        found.append(understood(replace(SOURCE, bands=tuple(bands)), alignment))
+    found += [understood(replace(SOURCE, **{key: value}), alignment) for key, value in OF_A_SOURCE.items()]
+    assert len({json.dumps(one) for one in found}) == len(found)
+
+
+@pytest.mark.parametrize(("by", "same"), [(1e-6, False), (1e-13, True)])
+def test_a_volumes_place_is_remembered_to_nine_digits(by: float, same: bool) -> None:
+    """The last ones of a quaternion depend on the processor."""
+    affine = np.diag([1.1, 2.2, 3.3, 1.0])
+    one, other = (VolumeGrid.of((4, 5, 6), affine * [[f], [1], [1], [1]], True) for f in (1.0, 1 + by))
+    assert (place_of(one) == place_of(other)) == same
 
 
 def test_two_checkouts_write_the_same_record(tmp_path: Path) -> None:
