@@ -239,8 +239,18 @@ def test_the_length_of_a_scale_bar_is_a_round_number_of_which_most_fits(most: fl
     assert f"{length:.3e}"[:4] in {"1.00", "2.00", "5.00"}
 
 
+@pytest.mark.parametrize(("off", "step"), [(0, 1), (1e-12, 1), (-1e-12, 1), (1e-6, 0.5)])
+@pytest.mark.parametrize("power", [1e-3, 1, 1e3])
+def test_a_power_of_ten_fits_in_itself_whatever_rounding_took(power: float, off: float, step: float) -> None:
+    assert round_below(power * (1 - off)) == pytest.approx(power * step, rel=1e-12)
+
+
 @pytest.mark.parametrize(
-    ("metres", "said"), [(2000, "2 km"), (500, "500 m"), (0.5, "50 cm"), (0.002, "2 mm"), (1e6, "1000 km")]
+    ("metres", "said"),
+    [
+        *((2000, "2 km"), (500, "500 m"), (0.5, "50 cm"), (0.002, "2 mm"), (1e6, "1000 km")),
+        *((1000, "1 km"), (1, "1 m"), (0.01, "1 cm"), (1 - 1e-12, "1 m"), (999, "999 m"), (0.99, "99 cm")),
+    ],
 )
 def test_lengths_have_a_unit_of_their_size(metres: float, said: str) -> None:
     assert length_of(metres) == said
