@@ -18,7 +18,7 @@ from skimage.registration import phase_cross_correlation
 
 import batchfuse
 from batchfuse.geometry.window import Window
-from batchfuse.imagery.registration import Offset, compared_windows, offset_between, voted
+from batchfuse.imagery.registration import Offset, Shift, compared_windows, offset_between, voted
 
 BIG = photo((480, 480), 11)[0]
 
@@ -230,3 +230,17 @@ def test_real_pairs_raise_no_alarm(one: str, other: str, tmp_path: Path) -> None
         inputs=files(one, other), reference="optical", output={"path": str(tmp_path / "fused")}
     )
     assert warnings_of(recipe) == []
+
+
+@pytest.mark.parametrize(
+    ("rows", "columns", "spread", "certain"),
+    [
+        *((1.1, 0, 0, True), (-1.1, 0, 0, True), (0, 1.1, 0, True), (0, -1.1, 0, True), (0.8, 0.8, 0, True)),
+        *((0.9, 0, 0, False), (0, 0.9, 0, False), (0.7, 0.7, 0, False), (0, 0, 0, False)),
+        *((0, 3.1, 0.5, True), (0, 2.9, 0.5, False), (-3.1, 0, 0.5, True), (2.9, 0, 0.5, False)),
+    ],
+)
+def test_a_shift_is_certain_beyond_a_pixel_and_four_spreads_in_any_direction(
+    rows: float, columns: float, spread: float, certain: bool
+) -> None:
+    assert Shift(rows, columns, spread, 9).is_certain == certain
