@@ -200,3 +200,18 @@ def test_a_sidecar_that_appears_and_says_nothing_new_is_told_of_too(tmp_path: Pa
         dataset.write(np.ones((1, 24, 20), np.uint8))
     with pytest.raises(ChangedError, match=r"a_thermal\.tif\.ovr was changed"):
         refuse_changed(source)
+
+
+@pytest.mark.parametrize("name", ["x_a.tif", "x_q.tif"])
+def test_a_last_look_sees_each_file_of_a_source_and_its_mask(tmp_path: Path, name: str) -> None:
+    for file in ("x_a.tif", "x_b.tif", "x_q.tif"):
+        write_raster(tmp_path / file, np.ones((9, 9), np.uint8))
+    recipe = batchfuse.Recipe.model_validate(
+        {"inputs": {"a": {"path": "{s}_a.tif", "mask": "{s}_q.tif"}, "b": "{s}_b.tif"}, "folder": tmp_path}
+    )
+    (job,) = batchfuse.make_plan(recipe).jobs
+    source = job.scene.sources[0]
+    refuse_changed(source)
+    write_raster(tmp_path / name, np.ones((9, 10), np.uint8))
+    with pytest.raises(ChangedError, match=name):
+        refuse_changed(source)
