@@ -402,8 +402,10 @@ def test_a_bug_keeps_its_traceback(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(methods, "_REGISTERED", dict(methods._REGISTERED))
     strategies = {"l1": batchfuse.Strategy("l1", 0, None, "broken")}
     batchfuse.register(batchfuse.Method("broken", "test_engine:Broken", strategies, ""))
-    with pytest.raises(ZeroDivisionError):
-        batchfuse.run(recipe_of(tmp_path, fusion={"method": "broken"}))
+    (outcome,) = batchfuse.run(recipe_of(tmp_path, fusion={"method": "broken"})).outcomes
+    assert outcome.status == "failed"
+    assert "ZeroDivisionError" in (outcome.reason or "")
+    assert "in fuse" in (outcome.traceback or "")
 
 
 class Broken:

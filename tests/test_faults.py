@@ -369,7 +369,7 @@ def test_other_errors_are_not_taken_for_lack_of_memory(monkeypatch: pytest.Monke
     monkeypatch.setattr(Res2NetFuser, "_images", broken)
     sources = np.zeros((2, 300, 300), np.float32)
     with pytest.raises(RuntimeError, match="illegal memory access"):
-        Res2NetFuser("l1", "res2netfuse", "cpu").fuse(sources, Window.whole((300, 300)), None)
+        Res2NetFuser("l1", "res2netfuse", "cpu", threads=1).fuse(sources, Window.whole((300, 300)), None)
     assert len(calls) == 1
 
 

@@ -27,7 +27,7 @@ def test_a_damaged_file_is_read_or_refused_in_one_line(tmp_path: Path, kind: str
     read = fuzz.read_nifti if kind == "volumes" else fuzz.read_raster
     found = fuzz.read_all(read, made, range(200 if kind != "photographs" else 80), seed=1)
     assert found.bugs == []
-    assert min(found.outcomes["read"], found.outcomes["refused"]) > 20
+    assert min(found.outcomes["read"], found.outcomes["refused"]) > 10
 
 
 def test_the_pool_tells_what_a_reader_may_not_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -214,7 +214,7 @@ def test_a_vrt_is_not_followed_whatever_it_is_called(
     path = tmp_path / f"x{ending}"
     for source in (url_of(listener), str(write_raster(tmp_path / "secret.tif", np.ones((40, 40), np.uint8)))):
         path.write_text(vrt_of(source))
-        with pytest.raises(SourceError, match="is not an image that can be read"):
+        with pytest.raises(SourceError, match="is a GDAL VRT: it leads to other files"):
             read_all(path)
 
 
@@ -230,7 +230,7 @@ def test_a_vrt_is_not_followed_whatever_it_is_called(
 def test_other_formats_are_not_opened(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "x.tif"
     path.write_bytes(content)
-    with pytest.raises(SourceError, match="is not an image that can be read") as caught:
+    with pytest.raises(SourceError, match=r"x\.tif is (not an image that can be read|an? .+: )") as caught:
         read_all(path)
     assert len(str(caught.value).splitlines()) == 1
 

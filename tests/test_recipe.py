@@ -103,7 +103,7 @@ def test_empty_sections_mean_their_defaults(tmp_path: Path) -> None:
 
 def test_a_recipe_made_in_python_equals_the_loaded_one(tmp_path: Path) -> None:
     made = Recipe(inputs={"thermal": "t/{scene}.tif", "optical": {"path": "o/{scene}.tif"}}, folder=tmp_path)
-    assert made == load(tmp_path, TWO)
+    assert made == load(tmp_path, TWO).model_copy(update={"file": None})
     with pytest.raises(
         RecipeError, match=r'^Recipe: fusion.strategey: unknown key .* did you mean "strategy"'
     ):
