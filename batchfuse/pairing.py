@@ -11,8 +11,9 @@ from pathlib import Path
 from batchfuse.errors import RecipeError
 from batchfuse.imagery.discovery import Discovery, FoundScene, Unmatched, discover
 from batchfuse.imagery.matches import IMAGES
-from batchfuse.imagery.naming import natural_order, printable
+from batchfuse.imagery.naming import natural_order
 from batchfuse.storage.store import is_store, stores_within
+from batchfuse.system.words import printable
 
 __all__ = ["FUSED", "paired"]
 

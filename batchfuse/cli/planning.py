@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from batchfuse.cli.options import echo
-from batchfuse.imagery.naming import printable
 from batchfuse.report.alike import alike, kind_of
 from batchfuse.report.progress import counted, sized
+from batchfuse.system.words import printable
 
 if TYPE_CHECKING:
     from batchfuse.imagery.discovery import Unmatched

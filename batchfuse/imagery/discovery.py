@@ -11,7 +11,8 @@ from batchfuse.errors import AmbiguousError, RecipeError
 from batchfuse.imagery.files import DICOM_REMEDY, holds_dicom, is_dicom_name
 from batchfuse.imagery.manifest import read_manifest
 from batchfuse.imagery.matches import Catch, Matches, Values, is_there, like, matched_files, names_in, nearest
-from batchfuse.imagery.naming import name_fault, natural_order, printable
+from batchfuse.imagery.naming import name_fault, natural_order
+from batchfuse.system.words import printable
 
 __all__ = ["NAMELESS", "Discovery", "FoundScene", "Unmatched", "discover"]
 

@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 from itertools import combinations
 from pathlib import Path
 
-from batchfuse.imagery.naming import printable
 from batchfuse.imagery.scene import Source
 from batchfuse.imagery.volume_header import header_of
+from batchfuse.system.words import printable
 
 __all__ = ["difference", "entities", "in_other_spaces", "unlike"]
 

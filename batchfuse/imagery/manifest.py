@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from batchfuse.errors import RecipeError
-from batchfuse.imagery.naming import name_fault, printable
+from batchfuse.imagery.naming import name_fault
+from batchfuse.system.words import printable
 
 __all__ = ["ManifestRow", "read_manifest"]
 

@@ -11,8 +11,8 @@ from pathlib import Path
 
 from batchfuse.imagery.files import DICOM_REMEDY, is_dicom_name
 from batchfuse.imagery.folders import list_files
-from batchfuse.imagery.naming import printable
 from batchfuse.imagery.wildcards import Pattern
+from batchfuse.system.words import printable
 
 __all__ = ["Catch", "Matches", "Values", "is_there", "like", "matched_files", "names_in", "nearest"]
 

@@ -7,7 +7,7 @@ import unicodedata
 
 from batchfuse.system.words import printable
 
-__all__ = ["name_fault", "natural_order", "printable"]
+__all__ = ["name_fault", "natural_order"]
 
 LONGEST = 200
 """Bytes of a name in UTF-8: file systems take 255, and suffixes are added."""

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from batchfuse.imagery.discovery import Discovery
-from batchfuse.imagery.naming import printable
 from batchfuse.plan import Plan
 from batchfuse.scout.findings import Findings, counted
 from batchfuse.scout.headers import Settings
@@ -19,6 +18,7 @@ from batchfuse.scout.proposals import Patterns, Proposal
 from batchfuse.scout.series import Option
 from batchfuse.scout.together import OTHER, kinds
 from batchfuse.scout.words import DETAIL
+from batchfuse.system.words import printable
 
 __all__ = ["Chosen"]
 

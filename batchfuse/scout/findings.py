@@ -13,11 +13,11 @@ from pathlib import Path
 from batchfuse.errors import RecipeError
 from batchfuse.imagery.folders import list_files
 from batchfuse.imagery.foreign import Kind, kind_by_name
-from batchfuse.imagery.naming import printable
 from batchfuse.imagery.nifti import is_volume
 from batchfuse.scout.marks import Marked, ending_of
 from batchfuse.scout.templates import escaped
 from batchfuse.scout.words import HALVES, IMAGES, VOLUMES
+from batchfuse.system.words import printable
 
 __all__ = ["Findings", "counted", "look"]
 

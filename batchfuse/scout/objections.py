@@ -11,9 +11,9 @@ from itertools import combinations
 
 from batchfuse.imagery.dates import acquired
 from batchfuse.imagery.entities import MEANS, difference
-from batchfuse.imagery.naming import printable
 from batchfuse.scout.marks import Marked, ending_of, words_of_roles
 from batchfuse.scout.words import MEDICAL, PROCESSING, TIMES, VOLUME_ROLES
+from batchfuse.system.words import printable
 
 __all__ = ["objection", "shard"]
 

@@ -9,11 +9,11 @@ from datetime import date
 
 from batchfuse.geometry.grid import Grid
 from batchfuse.imagery.dates import acquired
-from batchfuse.imagery.naming import printable
 from batchfuse.scout.chosen import Chosen
 from batchfuse.scout.findings import counted
 from batchfuse.scout.marks import BASELINE, Marked
 from batchfuse.scout.objections import shard
+from batchfuse.system.words import printable
 
 __all__ = ["are_parts", "remarks"]
 

@@ -14,7 +14,6 @@ from typing import TypeVar
 from batchfuse.errors import AmbiguousError, RecipeError, SceneError, bugs_told
 from batchfuse.imagery.discovery import Discovery, FoundScene, discover
 from batchfuse.imagery.entities import in_other_spaces
-from batchfuse.imagery.naming import printable
 from batchfuse.plan import Plan, make_plan
 from batchfuse.recipe import Recipe
 from batchfuse.scout.chosen import Chosen
@@ -25,6 +24,7 @@ from batchfuse.scout.objections import objection
 from batchfuse.scout.proposals import Patterns, Proposal, proposals
 from batchfuse.scout.remarks import remarks
 from batchfuse.scout.wording import OUTPUT, recipe_text
+from batchfuse.system.words import printable
 
 __all__ = ["Sketch", "sketch"]
 

@@ -7,13 +7,13 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from batchfuse.geometry.volume_grid import VolumeGrid
-from batchfuse.imagery.naming import printable
 from batchfuse.imagery.scene import Source
 from batchfuse.scout.chosen import Chosen
 from batchfuse.scout.findings import counted
 from batchfuse.scout.proposals import third_sources
 from batchfuse.scout.remarks import are_parts, remarks
 from batchfuse.scout.together import OTHER, WILDCARD, kinds
+from batchfuse.system.words import printable
 
 __all__ = ["OUTPUT", "recipe_text", "yaml_text"]
 
