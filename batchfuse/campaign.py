@@ -22,7 +22,7 @@ from batchfuse.recipe import differences
 from batchfuse.report.progress import Progress, counted
 from batchfuse.retries import Retries
 from batchfuse.storage.beside import CAMPAIGN
-from batchfuse.system.notes import Kind, encoded, found_note, place_of
+from batchfuse.system.notes import Kind, Note, encoded, place_of
 
 __all__ = ["Ready", "ready"]
 
@@ -69,7 +69,7 @@ def ready(plan: Plan, cluster: Cluster, overwrite: bool, progress: Progress, ret
     path = plan.recipe.output_folder / CAMPAIGN
     with _refusals(path, "read"):
         place = place_of(path, KIND)
-    kept = None if overwrite and len(plan.jobs) == len(plan.campaign) else _kept(path, plan)
+    kept = None if overwrite and len(plan.jobs) == len(plan.campaign) else _kept(place.note, plan)
     if kept is not None:
         warnings = (*place.left, *_doubts(plan), *_changes(place.path, kept, plan))
         return Ready(_ranged(plan.jobs, kept), (), warnings)
@@ -154,10 +154,8 @@ def _is(names: Sequence[str] | Mapping[str, object]) -> str:
     return "is" if len(names) == 1 else "are"
 
 
-def _kept(path: Path, plan: Plan) -> Campaign | None:
+def _kept(found: Note | None, plan: Plan) -> Campaign | None:
     """What an earlier run measured, if it may be used."""
-    with _refusals(path, "read"):
-        found = found_note(path, KIND)
     if found is None:
         return None
     stored = found.values
@@ -168,7 +166,7 @@ def _kept(path: Path, plan: Plan) -> Campaign | None:
         stored["settings"],
         stored["scenes"],
     )
-    changed = differences(kept.settings, _settings(plan), path.name)
+    changed = differences(kept.settings, _settings(plan), CAMPAIGN)
     if changed or kept.ranges.keys() != plan.recipe.inputs.keys():
         roles = [] if changed else [f"roles: {', '.join(kept.ranges)}"]
         raise RecipeError(

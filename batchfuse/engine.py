@@ -37,7 +37,7 @@ from batchfuse.storage.beside import REPORT
 from batchfuse.storage.lease import Lease, holder_of
 from batchfuse.storage.store import refuse_within_store
 from batchfuse.system.claims import Claims
-from batchfuse.system.notes import Place, found_note, place_of
+from batchfuse.system.notes import Place, place_of
 from batchfuse.system.partials import partial_path, sweep
 from batchfuse.task import Compute
 
@@ -482,14 +482,13 @@ def unfinished(folder: Path) -> frozenset[str]:
     """
     path = folder / REPORT
     try:
-        found = found_note(path, KIND)
-        left = place_of(path, KIND).left
+        place = place_of(path, KIND)
     except OSError as error:
         raise RecipeError(f"--only-failed: {path} can't be read ({error.strerror}): run without it") from None
-    if found is None:
-        why = f"there is no report ({'; '.join(left)})" if left else f"{path} is not there"
+    if place.note is None:
+        why = f"there is no report ({'; '.join(place.left)})" if place.left else f"{path} is not there"
         raise RecipeError(f"--only-failed: {why}: run without it first")
-    scenes = found.values["scenes"]
+    scenes = place.note.values["scenes"]
     return frozenset(scene["scene"] for scene in scenes if scene["status"] not in ("complete", "kept"))
 
 

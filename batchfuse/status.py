@@ -15,7 +15,7 @@ from batchfuse.storage.beside import REPORT
 from batchfuse.storage.lease import Holder, fault_of, holder_of
 from batchfuse.storage.repair import has_noted_faults
 from batchfuse.storage.store import Store, is_store, stores_within
-from batchfuse.system.notes import found_note, place_of
+from batchfuse.system.notes import place_of
 
 __all__ = ["FolderStatus", "SceneStatus", "status_of"]
 
@@ -123,11 +123,11 @@ def _report(folder: Path) -> tuple[Mapping[str, Any], tuple[str, ...]]:
     """What the last run told, and a line for each file that is called as a note of a run and is none."""
     path = folder / REPORT
     try:
-        found, left = found_note(path, KIND), place_of(path, KIND).left
+        place = place_of(path, KIND)
     except OSError as error:
         raise StoreError(f"{path} can't be read ({error.strerror}): is its disk or network there?") from None
     fault = fault_of(folder)
-    return (found.values if found is not None else {}), (*left, *([fault] if fault else []))
+    return (place.note.values if place.note else {}), (*place.left, *([fault] if fault else []))
 
 
 def _of_store(path: Path, told: Mapping[str, Any]) -> SceneStatus:

@@ -13,7 +13,7 @@ import math
 import os
 import stat
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import count, takewhile
 from pathlib import Path
 from typing import Any
@@ -74,6 +74,8 @@ class Place:
 
     path: Path
     """The name that is ours, or free."""
+    note: Note | None = field(default=None, compare=False)
+    """The newest note of ours that is there; it is what will be written over."""
     left: tuple[str, ...] = ()
     """A line for each file that has an earlier name, is no note of ours, and is left alone."""
 
@@ -83,7 +85,7 @@ def found_note(path: Path, kind: Kind) -> Note | None:
 
     Raises OSError where the disk doesn't answer.
     """
-    return _newest([found for found in _there(path, kind) if isinstance(found, Note)])
+    return place_of(path, kind).note
 
 
 def place_of(path: Path, kind: Kind) -> Place:
@@ -94,7 +96,7 @@ def place_of(path: Path, kind: Kind) -> Place:
     there = _there(path, kind)
     newest = _newest([found for found in there if isinstance(found, Note)])
     place = newest.path if newest is not None else _free(path)
-    return Place(place, tuple(found for found in there if isinstance(found, str)))
+    return Place(place, newest, tuple(found for found in there if isinstance(found, str)))
 
 
 def forget_notes(path: Path, kind: Kind) -> None:
