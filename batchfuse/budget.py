@@ -11,6 +11,7 @@ from itertools import combinations, product
 import numpy as np
 
 from batchfuse.errors import RecipeError
+from batchfuse.fusion.layers import CPU_WINDOW
 from batchfuse.geometry.tiling import Tiling
 from batchfuse.geometry.window import Window
 from batchfuse.imagery.align import Alignment
@@ -39,7 +40,6 @@ COUNTED_BYTES = 7  # a pixel of a source finer than the grid, besides its bands,
 FLOAT_BYTES = 18  # a pixel of a source that is scaled in float64, besides its bands
 SURELY_HALVED = 1.05  # times the most that is read at once
 UPRIGHT = 1.1  # times the pixels under a tile, at most so many are in the box around them
-WINDOW = 256  # edge of the cores that the network computes at once on a CPU
 SMALLEST = 64  # edge of a tile that is still worth asking for
 
 
@@ -164,7 +164,7 @@ def _fused(job: Job, pixels: int, spans: Sequence[tuple[float, bool]]) -> int:
 def _windows(job: Job, edge: int | None) -> int:
     """Windows that the network cuts the core of a tile into."""
     sides = [min(size, edge or size, n) for size, n in zip(job.tiling.sizes, job.tiling.shape, strict=True)]
-    return math.prod(-(-side // WINDOW) for side in sides)
+    return math.prod(-(-side // CPU_WINDOW) for side in sides)
 
 
 def _read_at_once(pixels: float, upright: bool) -> int:

@@ -11,12 +11,14 @@ import uuid
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import CancelledError
 from contextlib import contextmanager, suppress
+from copy import deepcopy
 from functools import lru_cache
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import dask
 from distributed import Future, KilledWorker, get_worker
 from distributed.comm.core import CommClosedError
 
@@ -27,7 +29,7 @@ from batchfuse.report.progress import counted
 from batchfuse.storage.beside import LOGS
 from batchfuse.worker_log import end_log, keep_log, this_worker
 
-__all__ = ["LOOK", "SETTINGS", "TOLD", "TOLD_AGAIN", "DaskPool", "shortly", "silenced"]
+__all__ = ["LOOK", "SETTINGS", "TOLD", "TOLD_AGAIN", "DaskPool", "shortly", "silenced", "with_settings"]
 
 LOOK = 5.0  # seconds after which workers are counted anew
 TOLD, TOLD_AGAIN = 15.0, 60.0  # seconds without a worker until it is said, and said again
@@ -46,12 +48,16 @@ SETTINGS = {
     "distributed.admin.system-monitor.interval": "5s",
     "distributed.admin.system-monitor.gil.enabled": False,
     # what Dask tells by HTTP of tasks and workers, anyone on the machine could read: its dashboard is enough
-    # (it adds to this list: whoever sets these gives it a copy)
     "distributed.scheduler.http.routes": ["distributed.http.statics"],
     "distributed.worker.http.routes": [],
     # a fork would carry over threads' locks, and CUDA
     "distributed.worker.multiprocessing-method": "spawn",
 }
+
+
+def with_settings() -> Any:
+    """A context in which Dask has these settings: a copy of them, since it adds to the list of pages."""
+    return dask.config.set(deepcopy(SETTINGS))
 
 
 class DaskPool:

@@ -9,11 +9,9 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
-from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
-import dask
 from dask.utils import parse_bytes
 from distributed import Client
 from distributed.deploy.adaptive import Adaptive
@@ -21,7 +19,7 @@ from distributed.deploy.cluster import Cluster as DaskCluster
 
 from batchfuse.batch_system import Jobs, job_arguments, jobs_told, named_class, silent, will_never_start
 from batchfuse.cluster import Demand
-from batchfuse.dask_pool import LOOK, SETTINGS, TOLD, TOLD_AGAIN, DaskPool, shortly
+from batchfuse.dask_pool import LOOK, TOLD, TOLD_AGAIN, DaskPool, shortly, with_settings
 from batchfuse.errors import RecipeError
 from batchfuse.profile import Profile, is_batch_system
 from batchfuse.report.progress import counted, sized
@@ -101,7 +99,7 @@ class StartedPool(DaskPool):
         if "silence_logs" in inspect.signature(found).parameters:
             options["silence_logs"] = logging.CRITICAL
         try:
-            with dask.config.set(deepcopy(SETTINGS)), spared_from_interrupts(), silent():
+            with with_settings(), spared_from_interrupts(), silent():
                 return found(**options)
         except ImportError as error:
             raise RecipeError(f"cluster: {profile.cluster}: {shortly(error)}") from error

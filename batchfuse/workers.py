@@ -8,18 +8,16 @@ import signal
 import ssl
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from copy import deepcopy
 from multiprocessing import resource_tracker
 from pathlib import Path
 from typing import Any
 
-import dask
 from distributed import Client, LocalCluster
 from distributed.diagnostics.plugin import WorkerPlugin
 from distributed.security import Security
 
 from batchfuse.cluster import Demand, Pool
-from batchfuse.dask_pool import SETTINGS, DaskPool, shortly, silenced
+from batchfuse.dask_pool import DaskPool, shortly, silenced, with_settings
 from batchfuse.errors import RecipeError, said
 from batchfuse.machine import cores_each
 from batchfuse.place import take_place
@@ -108,7 +106,7 @@ class RemotePool(DaskPool):
 def _started(workers: int, threads: int) -> Any:
     """Dask's cluster of processes; RecipeError where they don't come up."""
     try:
-        with dask.config.set(deepcopy(SETTINGS)), spared_from_interrupts():
+        with with_settings(), spared_from_interrupts():
             return LocalCluster(
                 n_workers=workers,
                 threads_per_worker=threads,

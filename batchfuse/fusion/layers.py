@@ -8,6 +8,7 @@ from dataclasses import dataclass
 __all__ = [
     "BLOCK_ENTRY",
     "BLOCK_EXIT",
+    "CPU_WINDOW",
     "DECODER",
     "DECODER_RADIUS",
     "ENCODER",
@@ -19,6 +20,9 @@ __all__ = [
     "Layer",
     "radius",
 ]
+
+CPU_WINDOW = 256
+"""Edge, in pixels, of the cores that the network computes at once on a CPU."""
 
 
 @dataclass(frozen=True, slots=True)

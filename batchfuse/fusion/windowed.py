@@ -19,7 +19,7 @@ from torch import Tensor
 from batchfuse.fusion.allocator import keep_memory
 from batchfuse.fusion.device import resolved_device
 from batchfuse.fusion.extremes import Extremes
-from batchfuse.fusion.layers import DECODER_RADIUS, ENCODER_RADIUS
+from batchfuse.fusion.layers import CPU_WINDOW, DECODER_RADIUS, ENCODER_RADIUS
 from batchfuse.fusion.moments import Moments
 from batchfuse.fusion.precision import resolved_precision
 from batchfuse.fusion.prepacked import PrepackedNetwork
@@ -37,7 +37,6 @@ Pixels = NDArray[np.floating[Any]]
 
 T = TypeVar("T")
 
-_CPU_INNER = 256
 _SMALLEST = 64  # edge of a core: with less, nearly all that is computed is its surroundings
 _BYTES_A_PIXEL = 6000  # on a GPU, two sources: what torch holds at a time, with room for its workspaces
 
@@ -233,13 +232,13 @@ class Res2NetFuser:
         if self._inner is not None:
             return self._inner
         if self._device.type != "cuda":
-            return _CPU_INNER
+            return CPU_WINDOW
         free, _ = torch.cuda.mem_get_info(self._device)
         # what torch has taken and holds ready is free for us too
         free += torch.cuda.memory_reserved(self._device) - torch.cuda.memory_allocated(self._device)
         pixels = free / 2 / (_BYTES_A_PIXEL * max(1, sources / 2))
         around = ENCODER_RADIUS + DECODER_RADIUS + self._rule.reach
-        return int(max(_CPU_INNER, min(4096, pixels**0.5 - 2 * around)))
+        return int(max(CPU_WINDOW, min(4096, pixels**0.5 - 2 * around)))
 
     @contextmanager
     def _computing(self) -> Iterator[None]:
