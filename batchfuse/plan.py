@@ -252,8 +252,7 @@ def files_read(plan: Plan) -> Iterator[tuple[Path, str]]:
 def _sources_of(jobs: Iterable[Job]) -> Iterator[tuple[Path, str]]:
     """The files of these jobs, masks and what GDAL reads beside them included."""
     for source in (source for job in jobs for source in job.scene.sources):
-        masks = [source.quality.file] if source.quality else []
-        for file in (*source.files, *masks):
+        for file in source.every_file:
             yield from ((path, "the source") for path in (file.path, *file.sidecars))
 
 
